@@ -1,0 +1,1 @@
+"""The bridge: devices, ports and supervision around the engine. Nothing in here imports torch."""

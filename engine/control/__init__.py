@@ -1,0 +1,1 @@
+"""Live parameters: the table, their values, presets. Standard library only."""

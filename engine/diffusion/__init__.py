@@ -1,0 +1,1 @@
+"""Diffusion numerics: pure functions, no threads, clocks, files or parameter names."""

@@ -1,0 +1,1 @@
+"""What depends on the device: CUDA graphs, pinned transfers, stage timers."""

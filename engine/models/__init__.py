@@ -1,0 +1,1 @@
+"""Models: where they are, how they load, one calling contract for all of them."""

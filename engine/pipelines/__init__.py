@@ -1,0 +1,1 @@
+"""Streams: what joins frames, diffusion and models into one live picture."""

@@ -1,0 +1,48 @@
+"""From settings to a stream that is ready to run. Torch is imported only if the model needs it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.control.live_values import Snapshot
+from engine.ports import Stream
+from engine.settings import PASSTHROUGH, Settings
+
+
+class BuiltStream(Stream, Protocol):
+    """A stream that can say what it runs on."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """In which precision."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) it works at; (0, 0) if it takes every size."""
+        ...
+
+
+def build_stream(settings: Settings, values: Snapshot, *, live: bool) -> BuiltStream:
+    """Load the model of `settings` and make its stream, at the size that `values` name.
+
+    live: texts are encoded beside the stream and the device may be a call ahead; otherwise every frame waits for all it needs.
+    Raises SettingsError in plain words for everything the user can put right.
+    """
+    if settings.model == PASSTHROUGH:
+        from engine.pipelines.passthrough import Passthrough
+
+        return Passthrough()
+    from engine.pipelines.image_build import build_image_stream
+
+    return build_image_stream(settings, values, live=live)

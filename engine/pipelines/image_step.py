@@ -1,0 +1,161 @@
+"""One whole step of an image stream as a function of tensors: pixels in, encode, noise, denoise, decode, pixels out.
+
+Everything it branches on stands in a `StepKey`, so the same key can run as one captured CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.diffusion.prediction import Prediction
+from engine.diffusion.stream_batch import Advanced, Layout, advance, negative_first
+from engine.frames import PixelFormat
+from engine.gpu.graphs import GraphedCalls, Tensors
+from engine.gpu.timing import StageTimer
+from engine.images.blend import feedback, mix
+from engine.images.pixel_formats import to_bgra, to_rgb
+from engine.images.resize import fit, resize
+from engine.models.autoencoder import Autoencoder
+from engine.models.image_denoiser import Conditioning, ImageDenoiser
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """What a step branches on.
+
+    entering: rows, the first ones, that enter with this call. pixels: (height, width) and format of their pictures, None when
+    they enter without one. size, output_size: (width, height) at the model and of finished pictures. finishing: rows whose
+    picture comes out. mixing, feeding: dry/wet below 1, feedback above 0. opaque: no finishing row has an alpha channel.
+    frame_groups: rows that attend to each other, or None.
+    """
+
+    layout: Layout
+    entering: int
+    pixels: tuple[int, int, PixelFormat] | None
+    fit: str
+    size: tuple[int, int]
+    output_size: tuple[int, int]
+    finishing: tuple[int, ...]
+    mixing: bool
+    feeding: bool
+    opaque: bool
+    frame_groups: tuple[int, ...] | None
+
+
+class ImageStep:
+    """Runs steps for one model. Inputs and outputs are tensors by name; all latents are float32.
+
+    Inputs: `coefficients`, `next_noise` [R, C, h, w] for every row; `x`, `reference` (and `image`, with an image-conditioned
+    model) of the rows already in flight; `noise` and `pixels` of the entering rows; `dry` (and `alpha`) of the finishing rows
+    already in flight; `mix`, `feedback` (0-dim) and `last` [1, 3, H, W] as the key says.
+    Outputs: `x_next`, `reference`, `x0` of every row; `dry`, `alpha`, `image` of the entering rows; `bytes` uint8
+    [F, H, W, 4] of the finishing rows and `wet` [1, 3, H, W] of the newest of them.
+    """
+
+    def __init__(self, denoiser: ImageDenoiser, autoencoder: Autoencoder, *, timer: StageTimer, cuda_graph: bool) -> None:
+        self.denoiser = denoiser
+        self.autoencoder = autoencoder
+        self.timer = timer
+        self._graphs = GraphedCalls(enabled=cuda_graph)
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network predicts."""
+        return self.denoiser.prediction
+
+    def __call__(self, key: StepKey, inputs: Tensors, conditioning: Conditioning) -> dict[str, Tensor]:
+        """One step. Nothing in here waits for the device."""
+
+        def run(tensors: Tensors, constants: Sequence[Tensor]) -> dict[str, Tensor]:
+            return self._run(key, tensors, conditioning.with_tensors(constants))
+
+        return self._graphs(key, run, inputs, conditioning.tensors())
+
+    def _run(self, key: StepKey, inputs: Tensors, conditioning: Conditioning) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = {}
+        with self.timer.stage("encode"):
+            x, reference, image = self._rows(key, inputs, out)
+        with self.timer.stage("denoise"):
+            step = self._denoise(key, inputs, conditioning, x, reference, image)
+        out |= {"x0": step.x0, "x_next": step.x_next, "reference": step.reference}
+        if key.finishing:
+            with self.timer.stage("decode"):
+                self._finish(key, inputs, step.x0, out)
+        return out
+
+    def _rows(self, key: StepKey, inputs: Tensors, out: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Latents, references and image conditioning of all rows, those that enter first."""
+        parts: dict[str, list[Tensor]] = {"x": [], "reference": [], "image": []}
+        if key.entering:
+            clean, image = self._encode(key, inputs, out)
+            a, b = (inputs["coefficients"][i, : key.entering].view(-1, 1, 1, 1) for i in (1, 2))
+            # Without a picture the stream starts from the noise itself: unit variance, whatever the first timestep.
+            parts["x"].append(inputs["noise"] if clean is None else a * clean + b * inputs["noise"])
+            parts["reference"].append(torch.zeros_like(inputs["noise"]) if clean is None else clean)
+            if self.denoiser.image_conditioned:
+                out["image"] = torch.zeros_like(inputs["noise"]) if image is None else image
+                parts["image"].append(out["image"])
+        for name, found in parts.items():
+            if name in inputs:
+                found.append(inputs[name])
+        joined = [torch.cat(found) if found else None for found in parts.values()]
+        assert joined[0] is not None and joined[1] is not None
+        return joined[0], joined[1], joined[2]
+
+    def _encode(self, key: StepKey, inputs: Tensors, out: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        if key.pixels is None:
+            return None, None
+        width, height = key.size
+        rgb, alpha = to_rgb(inputs["pixels"], key.pixels[2], self.autoencoder.dtype)
+        rgb = fit(rgb, width, height, key.fit)
+        out["dry"] = rgb
+        if alpha is not None:
+            out["alpha"] = fit(alpha, width, height, key.fit, bars=1.0)
+        if key.feeding:
+            rgb = feedback(rgb, inputs["last"], inputs["feedback"])
+        clean = self.autoencoder.encode(rgb).float()
+        if not self.denoiser.image_conditioned:
+            return clean, None
+        return clean, self.autoencoder.unscaled(clean)
+
+    def _denoise(
+        self,
+        key: StepKey,
+        inputs: Tensors,
+        conditioning: Conditioning,
+        x: Tensor,
+        reference: Tensor,
+        image: Tensor | None,
+    ) -> Advanced:
+        image_rows = None if image is None else negative_first(image, key.layout)
+
+        def network(latents: Tensor, timesteps: Tensor) -> Tensor:
+            return self.denoiser(latents, timesteps, conditioning, image_latents=image_rows, frame_groups=key.frame_groups)
+
+        return advance(
+            x,
+            reference,
+            inputs["next_noise"],
+            inputs["coefficients"],
+            layout=key.layout,
+            prediction=self.prediction,
+            network=network,
+        )
+
+    def _finish(self, key: StepKey, inputs: Tensors, x0: Tensor, out: dict[str, Tensor]) -> None:
+        rgb = self.autoencoder.decode(torch.cat([x0[i : i + 1] for i in key.finishing]))
+        out["wet"] = rgb[:1]
+        if key.mixing:
+            rgb = mix(_finishing("dry", key, inputs, out), rgb, inputs["mix"])
+        alpha = None if key.opaque else resize(_finishing("alpha", key, inputs, out), *key.output_size)
+        out["bytes"] = to_bgra(resize(rgb, *key.output_size), alpha)
+
+
+def _finishing(name: str, key: StepKey, inputs: Tensors, out: dict[str, Tensor]) -> Tensor:
+    """What the finishing rows brought with them: rows that entered with this call first, then those from earlier."""
+    rows = [out[name][i : i + 1] for i in key.finishing if i < key.entering]
+    return torch.cat([*rows, inputs[name]] if name in inputs else rows)
