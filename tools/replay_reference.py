@@ -272,16 +272,21 @@ def compare(case: Case, loaded: LoadedModel) -> float:
     return worst
 
 
-def main() -> int:
-    """Command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 0 if all agree, 1 if not, 2 if a file is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("dumps", nargs="+", type=Path)
     parser.add_argument("--weights", type=Path, help="weights.pt; the one beside each dump if not given")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     failed = []
     for path in asked.dumps:
+        weights = asked.weights or path.with_name("weights.pt")
+        missing = [str(file) for file in (path, weights) if not file.is_file()]
+        if missing:
+            print(f"replay_reference: there is no file {missing[0]}", file=sys.stderr)
+            return 2
         case = load_case(path)
-        worst = compare(case, load_model(asked.weights or path.with_name("weights.pt"), case))
+        worst = compare(case, load_model(weights, case))
         if not worst <= TOLERANCE:
             failed.append(case.name)
     tail = f"; not: {', '.join(failed)}" if failed else ""

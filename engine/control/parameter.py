@@ -78,7 +78,7 @@ class Parameter:
         """
         match self.kind:
             case Kind.FLOAT:
-                return self._clamp(self._number(raw))
+                return float(self._clamp(self._number(raw)))
             case Kind.INT:
                 return round(self._clamp(self._number(raw)))
             case Kind.TOGGLE:

@@ -74,6 +74,7 @@ class GraphedCalls:
                 function(static_inputs, static_constants)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Prompts are encoded on another thread, which may allocate meanwhile: only this thread's doings are watched.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = function(static_inputs, static_constants)
         return _Captured(graph=graph, inputs=static_inputs, constants=static_constants, bound=tuple(constants), outputs=outputs)

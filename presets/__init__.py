@@ -1,0 +1,1 @@
+"""Data only: the presets that ship with Phosphene, one YAML file each."""
