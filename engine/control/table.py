@@ -78,7 +78,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(name="fallback", group="output", kind=Kind.CHOICE, choices=("hold", "input", "black"), default="hold", doc="What is shown when nothing new comes from the engine for a while: the last frame, the input, or black."),
     Parameter(name="fallback_after", group="output", kind=Kind.FLOAT, default=5.0, range=(0.1, 3600), unit="s", logarithmic=True, doc="Time without a new frame after which the fallback is shown."),
 
-    Parameter(name="state", group="status", kind=Kind.TEXT, default="starting", read_only=True, doc="What the engine does: starting, loading, running, waiting, restarting, stopped."),
+    Parameter(name="state", group="status", kind=Kind.TEXT, default="starting", read_only=True, doc="What the engine does: starting, loading, running, waiting, restarting, failed or stopped."),
     Parameter(name="error", group="status", kind=Kind.TEXT, default="", read_only=True, doc="The last error, in plain words; empty when all is well."),
     Parameter(name="model", group="status", kind=Kind.TEXT, default="", read_only=True, doc="The model that is running."),
     Parameter(name="fps", group="status", kind=Kind.FLOAT, default=0.0, range=(0, 100_000), unit="Hz", read_only=True, doc="Frames finished a second."),

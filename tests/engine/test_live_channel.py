@@ -63,9 +63,7 @@ def test_numbers_are_smoothed_at_the_engines_frame_border(ends: tuple[BridgeEnd,
     assert engine.snapshot(0.05).number("strength") == pytest.approx(1 - 1 / 2.718281828, abs=1e-6)
 
 
-def test_a_preset_of_texts_and_numbers_lands_in_one_snapshot(
-    ends: tuple[BridgeEnd, EngineEnd], restored_switching: None
-) -> None:
+def test_a_preset_of_texts_and_numbers_lands_in_one_snapshot(ends: tuple[BridgeEnd, EngineEnd], restored_switching: None) -> None:
     sys.setswitchinterval(1e-5)  # the threads meet in the middle of everything
     bridge, engine = ends
     bridge.send(LiveValues().targets())

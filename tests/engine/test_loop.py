@@ -273,5 +273,3 @@ def test_rate_is_one_over_the_distance(distance: float, count: int) -> None:
 
 def test_rate_of_nothing_is_nothing() -> None:
     assert Rate().at(5.0) == 0.0
-
-

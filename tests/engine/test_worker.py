@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from engine.control.parameter import BadValue
-from engine.pipelines import passthrough
+from engine.pipelines.build import build_stream
+from engine.pipelines.passthrough import Passthrough
 from engine.settings import SettingsError
 from engine.shared_frames import FrameTooLarge
-from engine.worker import describe, find_build, is_users_mistake
+from engine.worker import BUILD_STREAM, describe, find_build, is_users_mistake
 
 
 class NoSuchModel(SettingsError):
@@ -30,9 +31,9 @@ def test_faults_are_ours(error: Exception) -> None:
 
 
 def test_a_stream_is_found_by_its_path_and_described() -> None:
-    assert find_build("engine.pipelines.passthrough:build") is passthrough.build
-    described = describe(passthrough.Passthrough((64, 32)))
-    assert described == {"model": "passthrough", "device": "none", "dtype": "uint8", "size": [64, 32]}
+    assert find_build(BUILD_STREAM) is build_stream
+    described = describe(Passthrough())
+    assert described == {"model": "passthrough", "device": "none", "dtype": "uint8", "size": [0, 0]}
 
 
 def test_neither_side_of_the_process_border_imports_torch() -> None:

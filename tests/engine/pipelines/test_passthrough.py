@@ -6,14 +6,14 @@ import numpy as np
 
 from engine.control.live_values import LiveValues
 from engine.frames import Frame, PixelFormat
-from engine.pipelines.passthrough import build
+from engine.pipelines.build import build_stream
 from engine.settings import PASSTHROUGH, Settings
 
 
 def test_frames_leave_as_they_came() -> None:
     values = LiveValues().snapshot(0.0)
-    stream = build(Settings(model=PASSTHROUGH), values, live=True)
-    assert (stream.model, stream.size) == ("passthrough", (512, 512))
+    stream = build_stream(Settings(model=PASSTHROUGH), values, live=True)
+    assert (stream.model, stream.size) == ("passthrough", (0, 0))
     for index in range(3):
         frame = Frame(np.full((4, 6, 2), index, np.uint8), PixelFormat.UYVY, 0.25 * index, index)
         assert stream.step(frame, values) == [frame]

@@ -1,0 +1,1 @@
+"""Devices that take frames besides NDI: the recorder, a folder of pictures, nothing. None imports torch."""

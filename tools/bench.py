@@ -1,0 +1,209 @@
+"""How fast an image stream is, host to host, beside diffusers' own pipeline on the same weights in the same run.
+
+Usage: python tools/bench.py image [--model M | --random-weights sd-turbo|sd15|sdxl-turbo] [--size WxH] [--steps 1,2,4]
+       [--device D] [--dtype T] [--frames N] [--guidance G] [--cuda-graph on|off|both] [--accelerate A] [--no-peer] [--json FILE]
+
+Frames differ from each other and are handed over as bytes on the host; a frame's time ends when its finished bytes are on the
+host. Prints a table and, with --json, writes the figures. Ratios are against the peer's median in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from engine.control.live_values import LiveValues
+from engine.frames import Frame, PixelFormat
+from engine.gpu.devices import choose_device, choose_dtype, device_text, set_threads
+from engine.models.catalogue import resolve
+from engine.models.text_encoder import TextEncoder
+from engine.models.weights import LoadedModel, load
+from engine.pipelines.image_build import LoadedImageStream, assemble, compile_parts
+from engine.pipelines.noise_source import NoiseSource
+from engine.pipelines.passthrough import Passthrough
+from engine.pipelines.prompt_mix import PromptMix
+from engine.settings import ACCELERATIONS, DTYPES, Settings, SettingsError, parse_size
+from tools.bench_models import CONFIGS, RandomPrompts, random_model
+from tools.bench_peer import Peer
+
+WARM_UP = 12
+PICTURES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was measured of one case; times in milliseconds, latency from bytes in to bytes out of the same frame."""
+
+    case: str
+    steps: int
+    fps: float
+    latency_p50: float
+    latency_p95: float
+    latency_p99: float
+    stage_ms: dict[str, float]
+    ratio: float | None = None
+    warm_up_seconds: float = 0.0
+
+
+def pictures(width: int, height: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+    """Smooth pictures that differ, BGRX."""
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 120 * np.sin(np.stack([x / 31 + i, y / 23 - i, (x + y) / 41 + i, x * 0.0], axis=-1)) for i in range(PICTURES)]
+    return [np.ascontiguousarray(wave.astype(np.uint8)) for wave in waves]
+
+
+def measure(case: str, stream: LoadedImageStream, values: LiveValues, frames: int, peer_fps: float | None) -> Row:
+    """Run warm-up and `frames` frames as fast as they go."""
+    shown = pictures(*stream.size)
+    sent: dict[int, float] = {}
+    latencies: list[float] = []
+
+    def feed(indices: Iterator[int]) -> None:
+        for index in indices:
+            sent[index] = time.perf_counter()
+            done = stream.step(Frame(shown[index % PICTURES], PixelFormat.BGRX, sent[index], index), values.snapshot(1 / 30))
+            now = time.perf_counter()
+            latencies.extend((now - sent.pop(frame.index)) * 1000 for frame in done)
+
+    started = time.perf_counter()
+    feed(iter(range(WARM_UP)))
+    warm = time.perf_counter() - started
+    latencies.clear()
+    started = time.perf_counter()
+    feed(iter(range(WARM_UP, WARM_UP + frames)))
+    stream.flush(values.snapshot(0.0))
+    seconds = time.perf_counter() - started
+    p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99)))
+    fps = frames / seconds
+    ratio = fps / peer_fps if peer_fps else None
+    return Row(case, int(values.get("steps") or 1), fps, p50, p95, p99, stream.stage_ms(), ratio, warm)
+
+
+def loop_overhead_us(frames: int = 20_000) -> float:
+    """Microseconds that one turn costs beside the model: snapshot, step and hand-over of the passthrough stream."""
+    stream, values = Passthrough(), LiveValues()
+    frame = Frame(np.zeros((64, 64, 4), np.uint8), PixelFormat.BGRX, 0.0, 0)
+    started = time.perf_counter()
+    for _ in range(frames):
+        stream.step(frame, values.snapshot(0.01))
+    return (time.perf_counter() - started) / frames * 1e6
+
+
+def stream_of(asked: argparse.Namespace, loaded: LoadedModel, values: LiveValues, *, graph: bool) -> LoadedImageStream:
+    """A stream over weights already loaded."""
+    device = loaded.device
+    encoder = None if asked.random_weights else TextEncoder(loaded, device=device, dtype=loaded.dtype)
+    prompts = RandomPrompts(loaded) if encoder is None else PromptMix(encoder, wait=True)
+    cuda = device.type == "cuda"
+    return assemble(
+        loaded, values.snapshot(0.0), prompts=prompts, noises=NoiseSource(device), cuda_graph=graph and cuda, overlap=1 if cuda else 0
+    )
+
+
+def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
+    """Measure all cases and print them."""
+    width, height = parse_size(asked.size)
+    settings = Settings(model=asked.model, device=asked.device, dtype=asked.dtype, accelerate=asked.accelerate)
+    device = choose_device(settings)
+    dtype = choose_dtype(settings, device)
+    threads = set_threads(settings)
+    if asked.random_weights:
+        loaded = random_model(asked.random_weights, device=device, dtype=dtype)
+    else:
+        loaded = load(resolve(asked.model), device=device, dtype=dtype)
+    rows: list[Row] = []
+    peer_rows: dict[int, float] = {}
+    if asked.peer:
+        # The peer first: afterwards the UNet holds the stream's attention, which is not diffusers' own any more.
+        peer = Peer(loaded, RandomPrompts(loaded).embedding if asked.random_weights else None)
+        for steps in asked.steps:
+            fps, p50 = peer.measure(pictures(width, height), steps=steps, frames=max(4, asked.frames // 4))
+            peer_rows[steps] = fps
+            rows.append(Row(f"diffusers {peer.name}", steps, fps, p50, p50, p50, {}))
+    if asked.accelerate == "compile":
+        compile_parts(loaded)
+    graphs = {"on": (True,), "off": (False,), "both": (False, True)}[asked.cuda_graph] if device.type == "cuda" else (False,)
+    for steps in asked.steps:
+        for graph in graphs:
+            values = LiveValues()
+            values.set_many({"width": width, "height": height, "steps": steps, "guidance": asked.guidance, "strength": asked.strength})
+            values.jump()
+            stream = stream_of(asked, loaded, values, graph=graph)
+            name = "phosphene" + (", CUDA graph" if graph else "") + (", compiled" if asked.accelerate == "compile" else "")
+            rows.append(measure(name, stream, values, asked.frames, peer_rows.get(steps)))
+    facts = {
+        "model": asked.random_weights and f"random weights, {asked.random_weights}" or asked.model,
+        "size": f"{width}x{height}",
+        "device": device_text(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "threads": threads,
+        "machine": platform.platform(),
+        "guidance": asked.guidance,
+        "loop_overhead_us": loop_overhead_us(),
+        "date": time.strftime("%Y-%m-%d"),
+        "command": "python tools/bench.py " + " ".join(sys.argv[1:]),
+    }
+    show(console, facts, rows)
+    return {**facts, "rows": [asdict(row) for row in rows]}
+
+
+def show(console: Console, facts: dict[str, object], rows: Sequence[Row]) -> None:
+    """The table."""
+    console.print("  ".join(f"{name} {value}" for name, value in facts.items() if name not in ("command", "machine")))
+    table = Table("case", "steps", "fps", "p50 ms", "p95 ms", "p99 ms", "stages ms", "ratio", "warm-up s")
+    for row in rows:
+        stages = "  ".join(f"{name} {ms:.1f}" for name, ms in row.stage_ms.items())
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
+        figures = (f"{row.fps:.2f}", f"{row.latency_p50:.1f}", f"{row.latency_p95:.1f}", f"{row.latency_p99:.1f}")
+        table.add_row(row.case, str(row.steps), *figures, stages, ratio, f"{row.warm_up_seconds:.1f}")
+    console.print(table)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`1,2,4` as numbers."""
+    return [int(part) for part in text.split(",")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    image = parser.add_subparsers(dest="family", required=True).add_parser("image", help="the image stream")
+    image.add_argument("--model", default="embedded")
+    image.add_argument("--random-weights", choices=sorted(CONFIGS))
+    image.add_argument("--size", default="512x512")
+    image.add_argument("--steps", type=whole_numbers, default=[1, 2, 4])
+    image.add_argument("--device", default="auto")
+    image.add_argument("--dtype", choices=DTYPES, default="auto")
+    image.add_argument("--accelerate", choices=ACCELERATIONS, default="none")
+    image.add_argument("--guidance", default="none")
+    image.add_argument("--strength", type=float, default=0.5)
+    image.add_argument("--frames", type=int, default=60)
+    image.add_argument("--cuda-graph", choices=("on", "off", "both"), default="both")
+    image.add_argument("--no-peer", dest="peer", action="store_false")
+    image.add_argument("--json", type=Path)
+    asked = parser.parse_args(arguments)
+    work: Callable[[argparse.Namespace, Console], dict[str, object]] = run
+    try:
+        figures = work(asked, Console(width=150))
+    except SettingsError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
