@@ -65,12 +65,13 @@ def render(options: RenderOptions, opening: Opening) -> bool:
     if facts.frame_count and not facts.still:
         total = min(total, facts.frame_count)
     try:
-        with _terminated_like_ctrl_c(), rendered_file as file, _progress(total, quiet=options.quiet) as advance:
+        with _terminated_like_ctrl_c(), rendered_file as sink, _progress(total, quiet=options.quiet) as advance:
             stream = _build(opening)
-            counts = _render_all(stream, pictures, file.sink, opening, fps=facts.fps, advance=advance)
+            counts = _render_all(stream, pictures, sink, opening, fps=facts.fps, advance=advance)
             if counts.frames_out == 0:
                 raise Mistake(f"{options.source} gave no finished frame, so nothing was written")
     except KeyboardInterrupt:
+        rendered_file.clear()  # it may have come at any moment, while entering too
         return False
     if options.report is not None:
         write_report(options.report, _report(options, opening, stream, counts))

@@ -7,9 +7,8 @@ import os
 import shutil
 from fractions import Fraction
 from types import TracebackType
-from typing import Self
 
-from bridge.devices import DEVICE_ERRORS, LiveSink
+from bridge.devices import DEVICE_ERRORS
 from bridge.mistake import Mistake
 from bridge.sinks.picture_folder import PictureFolder
 from bridge.sinks.recorder import Recorder
@@ -34,39 +33,43 @@ class RenderedFile:
         suffix = "" if self._is_folder else self._final.suffix
         self._beside = self._final.with_name(f".{self._final.stem}.{os.getpid()}.unfinished{suffix}")
         self._fps = fps
+        self.sink: PictureFolder | Recorder | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> PictureFolder | Recorder:
         try:
             self._final.parent.mkdir(parents=True, exist_ok=True)
-            self.sink: LiveSink = (
+            self.sink = (
                 PictureFolder(self._beside, every_frame=True)
                 if self._is_folder
                 else Recorder(self._beside, fps=self._fps, every_frame=True)
             )
             self.sink.start()
         except (*DEVICE_ERRORS, OSError) as error:
-            self._clear()
+            self.clear()
             raise Mistake(str(error)) from error
-        return self
+        return self.sink
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with contextlib.suppress(*DEVICE_ERRORS):
-                self.sink.stop()
-            self._clear()
+            self.clear()
             return
         try:
-            self.sink.stop()
+            if self.sink is not None:
+                self.sink.stop()
             if self._is_folder and self._final.is_dir():
                 self._final.rmdir()  # empty, see above; Windows does not replace a folder
             os.replace(self._beside, self._final)
         except (*DEVICE_ERRORS, OSError) as failure:
-            self._clear()
+            self.clear()
             raise Mistake(f"{self._final.name} could not be finished: {failure}") from failure
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Take away what is not finished, whenever it was interrupted; a second time does nothing."""
+        if self.sink is not None:
+            with contextlib.suppress(RuntimeError):  # its own error, or that it was interrupted while it started
+                self.sink.stop()
         if self._is_folder:
             shutil.rmtree(self._beside, ignore_errors=True)
         else:

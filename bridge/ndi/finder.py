@@ -86,11 +86,11 @@ class NdiFinder:
         return missing_text(self._handle.sources(), wanted)
 
     def close(self) -> None:
-        """End the search."""
+        """End the search. Takes up to a third of a second if it began just now."""
         self._handle.close()
 
     def _renew(self, now: float) -> None:
-        self._handle.close()
+        self.close()
         self._handle = FindHandle(extra_ips=self._extra_ips)
         self._renew_pause = min(self._renew_pause * 2, MOST_RENEW_SECONDS)
         self._renew_at = now + self._renew_pause

@@ -126,27 +126,29 @@ class NdiReceiver:
         while not self._stop.wait(back_off):
             received = self._statistics.received
             try:
-                found = self._fixed or self._find()
-                if found is not None:
-                    self._receive(found)
+                if self._fixed is not None:
+                    self._receive(self._fixed)
+                else:
+                    self._find_and_receive()
             except Exception as error:  # the device outlives everything but its stop
                 self._statistics = replace(self._statistics, last_error=f"NDI input: {error}")
             self._statistics = replace(self._statistics, state=ReceiverState.WAITING)
             fruitful = self._statistics.received > received
             back_off = FIRST_BACK_OFF_SECONDS if fruitful else min(back_off * 2 or 0.5, MOST_BACK_OFF_SECONDS)
 
-    def _find(self) -> NdiSource | None:
-        """Look until the source is there; None when stopped."""
+    def _find_and_receive(self) -> None:
+        """Look until the source is there, then receive it until it is lost; returns at once when stopped."""
+        # The finder stays open while we receive: the connection need not wait for its end (see there).
         with NdiFinder(extra_ips=self._extra_ips) as finder:
             looked_since = time.monotonic()
             while not self._stop.is_set():
                 found = finder.look(self._wanted, timeout_seconds=CAPTURE_SECONDS, ignore=self._ignore)
                 if found is not None:
-                    return found
+                    self._receive(found)
+                    return
                 if time.monotonic() - looked_since > CONNECT_SECONDS:
                     error = finder.describe_missing(self._wanted)
                     self._statistics = replace(self._statistics, last_error=error)
-        return None
 
     def _receive(self, source: NdiSource) -> None:
         """Receive from `source` until it is lost, silent for too long, or we are stopped."""

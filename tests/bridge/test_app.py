@@ -153,7 +153,7 @@ def test_ctrl_c_ends_cleanly(started: Any, tmp_path: Path, process: tuple[str, .
     os.killpg(running.process.pid, signal.SIGINT)  # a terminal sends it to the whole group
     assert running.end() == (0, "")
     assert running.segments() == []
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert psutil.wait_procs(children, timeout=10)[1] == []
     assert json.loads(file.read_text())["frames_out"] > 0
     assert clip.stat().st_size > 0 and sorted(tmp_path.iterdir()) == [clip, file]
 

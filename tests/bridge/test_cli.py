@@ -151,6 +151,12 @@ def test_the_lists_and_the_version() -> None:
         assert done.returncode == 0 and "Usage: phosphene" in done.stdout
 
 
+def test_sources_say_when_ndi_is_not_available(without_ndi: str) -> None:
+    done = phosphene("sources", path=without_ndi)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "NDI is not available" in done.stdout and "frames:FOLDER" in done.stdout
+
+
 def test_the_doctor_names_what_is_missing_and_what_to_do(without_ndi: str, taken_udp_port: int) -> None:
     done = phosphene("doctor", "--osc-port", str(taken_udp_port), "--web-port", "0", path=without_ndi)
     assert done.returncode == 1 and done.stderr == ""

@@ -14,6 +14,7 @@ import pytest
 from bridge.ndi import library
 from bridge.ndi.receiver import NdiReceiver
 from bridge.ndi.sender import NdiSender
+from bridge.sinks.colour import to_bgra
 from bridge.sources.index_blocks import read_index
 from bridge.sources.test_pattern import TestPattern
 from engine.frames import Frame, PixelFormat, Pixels
@@ -55,8 +56,8 @@ class Stage:
             sender.show(Frame(pixels=pixels, format=format, captured_at=captured_at, index=index))
 
     def _note(self, format: PixelFormat, pixels: Pixels, captured_at: float, index: int) -> None:
-        if format is not PixelFormat.UYVY:
-            self.seen.append(read_index(pixels))
+        frame = Frame(pixels=pixels, format=format, captured_at=captured_at, index=index)
+        self.seen.append(read_index(to_bgra(frame)))
 
 
 @pytest.fixture

@@ -98,6 +98,7 @@ def start_peer(ndi_environment: dict[str, str]) -> Iterator[Callable[..., Peer]]
 
     yield start
     for peer in started:
+        print("peer", peer.process.poll(), peer.lines)  # shown if the test failed; a number: it had ended by itself
         peer.kill()
 
 

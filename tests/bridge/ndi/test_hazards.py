@@ -168,6 +168,20 @@ def test_a_finder_ends_once_and_lists_a_source_once(run_script):
     """)
 
 
+def test_no_connection_is_cut_at_once(run_script):
+    """Bare: ended within a millisecond of its begin, 16 of 8,000 receivers took the sender's process with them."""
+    run_script("""
+    sender = SendHandle(name=name)
+    source = found(sender)
+    for make in (lambda: FindHandle(extra_ips=["127.0.0.1"]),
+                 lambda: ReceiveHandle(source=source, receiver_name="test")):
+        began = time.monotonic()
+        make().close()
+        assert time.monotonic() - began >= 0.29
+    sender.close()
+    """)
+
+
 @pytest.mark.parametrize("end", ["", "raise SystemExit(0)"])
 def test_leaving_without_a_goodbye_does_not_crash(run_script, end):
     """Bare: a thread inside the library while Python ends aborts the process."""
