@@ -29,6 +29,8 @@ WILDCARDS = frozenset("*?[{")
 Argument = bool | int | float | str | None
 
 _PLAIN_TYPES = frozenset("ifshdTFNr")
+_LEAST_BYTES = {"h": 8, "d": 8, "T": 0, "F": 0, "N": 0}
+"""Bytes of an argument by type, at least; 4 where the type is not named."""
 _RETYPED = str.maketrans({"c": "i", "S": "s", "I": None, "[": None, "]": None})
 """Types that python-osc does not read: a character is a whole number, a symbol a string; an impulse and the brackets
 of an array carry no bytes, so arrays come out flat and an impulse as no argument at all."""
@@ -125,6 +127,9 @@ def _read_message(raw: bytes) -> Message:
         raise _Refused("broken type tags")
     tags = raw[tags_at + 1 : tags_end].decode("latin-1")
     retyped = _retype(tags)
+    # python-osc fills up a number that is cut short with zeros: a value that nobody sent.
+    if sum(_LEAST_BYTES.get(tag, 4) for tag in retyped) > len(raw) - _padded(tags_end + 1):
+        raise _Refused("arguments cut short")
     if retyped != tags:
         head = raw[:tags_at] + _padded_bytes(b"," + retyped.encode())
         raw = head + raw[_padded(tags_end + 1) :]

@@ -38,9 +38,13 @@ class Run:
 
     def engine(self) -> psutil.Process | None:
         """The engine process."""
-        children = psutil.Process(self.process.pid).children()
-        found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        return found[0] if found else None
+        for child in psutil.Process(self.process.pid).children():
+            try:
+                if "spawn_main" in " ".join(child.cmdline()):
+                    return child
+            except psutil.Error:  # it has just died and is not buried yet
+                continue
+        return None
 
     def end(self) -> dict[str, Any]:
         """Ctrl-C, then the report."""

@@ -90,7 +90,9 @@ def test_golden_bytes(raw: bytes, expected: Message) -> None:
         (message("/a", "]["), "broken type tags"),
         (text("/a") + b"i\0\0\0\0\0\0\1", "broken type tags"),
         (text("/a") + b",iii", "broken type tags"),
-        (message("/a", "i"), "broken arguments"),
+        (message("/a", "i"), "arguments cut short"),
+        (message("/a", "f"), "arguments cut short"),
+        (message("/a", "id", b"\0\0\0\1\0\0\0\0"), "arguments cut short"),
         (message("/a", "s", b"abcd"), "broken arguments"),
         (message("/a", "s", b"\xff\xfe\0\0"), "text is not UTF-8"),
         (message("/a", "q"), "argument type without meaning here"),
@@ -113,7 +115,7 @@ def test_a_bundle_keeps_its_order_and_ignores_time_tags() -> None:
 def test_a_bad_message_and_a_broken_inner_bundle_spoil_nothing_else() -> None:
     packet = read_packet(bundle(message("/1"), message("/x", "i"), HANG, message("/2")))
     assert [m.address for m in packet.messages] == ["/1", "/2"]
-    assert packet.refused == ["broken arguments", "broken bundle"]
+    assert packet.refused == ["arguments cut short", "broken bundle"]
 
 
 @pytest.mark.parametrize(("depth", "kept"), [(8, 1), (9, 0), (900, 0)])
