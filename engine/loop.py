@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from engine.control.live_values import Snapshot
@@ -191,7 +191,7 @@ class RunLoop:
         due = self._due()
         self._stepped_at = due if 0.0 <= self._now - due < WAIT_SECONDS else self._now  # a late wake-up does not add up
         # Triggers fired while there was nothing to step reach the stream with the next step.
-        values, self._fired = Snapshot(values=self._snapshot.values, fired=self._fired), frozenset()
+        values, self._fired = replace(self._snapshot, fired=self._fired), frozenset()
         self._attempt(lambda: self._stream.step(frame, values))
 
     def _attempt(self, work: Callable[[], list[Frame]]) -> None:
@@ -218,6 +218,8 @@ class RunLoop:
         state = "waiting" if now - self._worked_at >= WAITING_SECONDS else "running"
         if not at_once and state == self._state and now - self._reported_at < REPORT_SECONDS:
             return
+        for problem in self._stream.problems():
+            self._error, self._failed_at = problem, now
         if now - self._failed_at >= ERROR_SECONDS:
             self._error = ""
         self._state, self._reported_at = state, now

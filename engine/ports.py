@@ -59,6 +59,10 @@ class Stream(Protocol):
         """Frames that were not computed because they resembled the one before."""
         ...
 
+    def problems(self) -> list[str]:
+        """What went wrong since the last call and did not stop the picture, in plain sentences."""
+        ...
+
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds of the stages of a recent step (a smoothed mean), by stage name."""
         ...

@@ -49,7 +49,8 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
     loaded = load(resolve(settings.model), device=device, dtype=dtype, lora=settings.lora)
     if settings.accelerate == "compile":
         compile_parts(loaded)
-    prompts = PromptMix(TextEncoder(loaded, device=device, dtype=dtype), wait=not live, zero_negative=loaded.zero_negative)
+    encoder = TextEncoder(loaded, device=device, dtype=dtype)
+    prompts = PromptMix(encoder, wait=not live, zero_negative=loaded.zero_negative)
     stream = assemble(
         loaded,
         values,
@@ -58,6 +59,7 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
         output_size=settings.output_size,
         cuda_graph=settings.cuda_graph and device.type == "cuda",
         overlap=1 if live and device.type == "cuda" else 0,
+        problems=encoder.take_problems,
     )
     stream.device = device_text(device)
     if live and (settings.accelerate == "compile" or device.type == "cuda"):
@@ -75,12 +77,14 @@ def assemble(
     output_size: tuple[int, int] | None = None,
     cuda_graph: bool = False,
     overlap: int = 0,
+    cache_prompt: bool = True,
+    problems: Callable[[], list[str]] = list,
     clock: Callable[[], float] = time.monotonic,
 ) -> LoadedImageStream:
     """A stream over a loaded model with the given sources of prompts and noise."""
     device = loaded.device
     autoencoder = autoencoder or Autoencoder.of(loaded)
-    denoiser = ImageDenoiser(loaded, device=device, dtype=loaded.dtype)
+    denoiser = ImageDenoiser(loaded, device=device, dtype=loaded.dtype, cache_prompt=cache_prompt)
     entry = Entry(
         prompts,
         noises,
@@ -96,7 +100,9 @@ def assemble(
         values=values,
     )
     step = ImageStep(denoiser, autoencoder, timer=StageTimer(device), cuda_graph=cuda_graph)
-    stream = LoadedImageStream(step, entry, Transfer(device), output_size=output_size, overlap=overlap, clock=clock)
+    stream = LoadedImageStream(
+        step, entry, Transfer(device), output_size=output_size, overlap=overlap, problems=problems, clock=clock
+    )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(device), str(loaded.dtype).removeprefix("torch.")
     return stream
 

@@ -21,7 +21,7 @@ from engine.images.similarity import SimilarityFilter, thumbnail
 from engine.models.attention import joinable
 from engine.pipelines.entry import Entry
 from engine.pipelines.image_step import ImageStep, StepKey
-from engine.pipelines.slots import EmissionOrder, Slot
+from engine.pipelines.slots import EmissionOrder, Slot, alike, keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class ImageStream:
     """A live image-to-image or text-to-image stream over one model (Kodaira et al. 2023, with the residual computed directly).
 
     overlap: calls that may be on their way to the host while the next one is launched (1 on CUDA, else 0).
+    problems: what went wrong beside the picture since the last call, in plain sentences.
     watch_latent: told (index, finished latent [1, C, h, w]) of every frame; for comparing, not for the frame path.
     """
 
@@ -50,6 +51,7 @@ class ImageStream:
         *,
         output_size: tuple[int, int] | None,
         overlap: int,
+        problems: Callable[[], list[str]] = list,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._step = step
@@ -57,6 +59,7 @@ class ImageStream:
         self._transfer = transfer
         self._output_size = output_size
         self._overlap = overlap
+        self.problems = problems
         self._clock = clock
         self._similarity = SimilarityFilter()
         self.skipped = 0
@@ -151,7 +154,7 @@ class ImageStream:
         slot = self._entry.slot(frame, values, now=self._clock())
         if not painting and frame is not None:
             slot.pixels, slot.format = self._transfer.upload(frame.pixels), frame.format
-        if self._gathered and not _alike(self._gathered[0], slot):
+        if self._gathered and not alike(self._gathered[0], slot):
             entering, self._gathered = self._gathered, []
             self._enter(entering, values)
         self._gathered.append(slot)
@@ -182,7 +185,7 @@ class ImageStream:
         coefficients = coefficient_table(plans).to(self._entry.device, non_blocking=True)
         out = self._step(key, self._inputs(key, slots, coefficients, values), conditioning)
         for i, slot in enumerate(slots):
-            _keep(slot, i, out, entered=i < len(entering))
+            keep(slot, i, out, entered=i < len(entering))
         self._flying = [slot for slot in slots if not slot.denoised]
         if finishing:
             self._wet = out["wet"]
@@ -243,21 +246,3 @@ class ImageStream:
             for slot, pixels in zip(arrived.slots, arrived.download.pixels(), strict=True):
                 slot.frame = Frame(pixels, layout, slot.captured_at, slot.index)
         return self._order.ready()
-
-
-def _alike(a: Slot, b: Slot) -> bool:
-    """Whether two frames can enter in one call: pictures of one size and format, or none at all."""
-    return a.format is b.format and (a.pixels is None) == (b.pixels is None) and _shape(a) == _shape(b)
-
-
-def _shape(slot: Slot) -> tuple[int, ...]:
-    return () if slot.pixels is None else tuple(slot.pixels.shape)
-
-
-def _keep(slot: Slot, row: int, out: dict[str, Tensor], *, entered: bool) -> None:
-    """Write a call's results into the record of one frame."""
-    slot.step += 1
-    slot.latent, slot.reference = out["x_next"][row : row + 1], out["reference"][row : row + 1]
-    if entered:
-        slot.pixels = None
-        slot.dry, slot.alpha, slot.image = (out[n][row : row + 1] if n in out else None for n in ("dry", "alpha", "image"))

@@ -33,6 +33,10 @@ class Passthrough:
     def reset(self) -> None:
         """Nothing is remembered."""
 
+    def problems(self) -> list[str]:
+        """None."""
+        return []
+
     def stage_ms(self) -> dict[str, float]:
         """No stages."""
         return {}

@@ -104,3 +104,21 @@ class EmissionOrder:
     def clear(self) -> None:
         """Forget all."""
         self._waiting.clear()
+
+
+def alike(a: Slot, b: Slot) -> bool:
+    """Whether two frames can enter in one call: pictures of one size and format, or none at all."""
+    return a.format is b.format and (a.pixels is None) == (b.pixels is None) and _shape(a) == _shape(b)
+
+
+def _shape(slot: Slot) -> tuple[int, ...]:
+    return () if slot.pixels is None else tuple(slot.pixels.shape)
+
+
+def keep(slot: Slot, row: int, out: dict[str, Tensor], *, entered: bool) -> None:
+    """Write a call's results into the record of one frame."""
+    slot.step += 1
+    slot.latent, slot.reference = out["x_next"][row : row + 1], out["reference"][row : row + 1]
+    if entered:
+        slot.pixels = None
+        slot.dry, slot.alpha, slot.image = (out[n][row : row + 1] if n in out else None for n in ("dry", "alpha", "image"))

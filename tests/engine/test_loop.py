@@ -53,6 +53,8 @@ class LateStream:
         self.failures: dict[int, Exception] = {}
         self.flushes = self.resets = self.skipped = 0
         self.dream_index = 1000
+        self.seconds: list[float] = []
+        self.told: list[str] = []
 
     @property
     def in_flight(self) -> int:
@@ -60,6 +62,7 @@ class LateStream:
 
     def step(self, frame: Frame | None, values: Snapshot) -> list[Frame]:
         self.steps.append((self.clock.time, None if frame is None else frame.index, values.fired))
+        self.seconds.append(values.seconds)
         self.clock.time += self.step_seconds
         if len(self.steps) - 1 in self.failures:
             raise self.failures[len(self.steps) - 1]
@@ -74,6 +77,10 @@ class LateStream:
     def reset(self) -> None:
         self.resets += 1
         self.inside = []
+
+    def problems(self) -> list[str]:
+        told, self.told = self.told, []
+        return told
 
     def stage_ms(self) -> dict[str, float]:
         return {"step": 1e3 * self.step_seconds}
@@ -215,6 +222,23 @@ def test_a_failed_step_is_told_the_stream_reset_and_the_next_frame_taken() -> No
     assert [index for _, index, _ in stage.stream.steps][:12] == list(range(12))
     assert stage.reports[-1].error.endswith("again")
     stage.play(5.0)
+    assert stage.reports[-1].error == ""
+
+
+def test_what_moves_by_itself_gets_the_time_of_the_run() -> None:
+    stage = Stage([0.1 * n for n in range(1, 20)])
+    stage.play(2.0)
+    steps = np.diff(stage.stream.seconds)
+    assert len(steps) > 10 and np.allclose(steps, 0.1, atol=1e-6)
+
+
+def test_a_problem_beside_the_picture_is_told_and_forgotten_in_time() -> None:
+    stage = Stage([0.04 * n for n in range(1, 300)])
+    stage.stream.told = ["the prompt is too long"]
+    stage.play(2.0)
+    assert stage.reports[-1].error == "the prompt is too long"
+    assert stage.stream.resets == 0
+    stage.play(6.0)
     assert stage.reports[-1].error == ""
 
 
