@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as engines run; must stand before torch is loaded
 
 _MERGES = ["w a", "c a", "a t</w>", "o i", "oi l</w>", "ca t</w>"]
 

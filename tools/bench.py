@@ -10,6 +10,7 @@ host. Prints a table and, with --json, writes the figures. Ratios are against th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import sys
@@ -19,9 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
+
+from engine.pipelines.build import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before torch is loaded
+
+import torch
 
 from engine.control.live_values import LiveValues
 from engine.frames import Frame, PixelFormat
@@ -100,21 +106,44 @@ def loop_overhead_us(frames: int = 20_000) -> float:
     return (time.perf_counter() - started) / frames * 1e6
 
 
-def stream_of(asked: argparse.Namespace, loaded: LoadedModel, values: LiveValues, *, graph: bool) -> LoadedImageStream:
+def stream_of(
+    asked: argparse.Namespace, loaded: LoadedModel, values: LiveValues, *, graph: bool, cache: bool
+) -> LoadedImageStream:
     """A stream over weights already loaded."""
     device = loaded.device
     encoder = None if asked.random_weights else TextEncoder(loaded, device=device, dtype=loaded.dtype)
     prompts = RandomPrompts(loaded) if encoder is None else PromptMix(encoder, wait=True)
     cuda = device.type == "cuda"
     return assemble(
-        loaded, values.snapshot(0.0), prompts=prompts, noises=NoiseSource(device), cuda_graph=graph and cuda, overlap=1 if cuda else 0
+        loaded,
+        values.snapshot(0.0),
+        prompts=prompts,
+        noises=NoiseSource(device),
+        cuda_graph=graph and cuda,
+        overlap=1 if cuda else 0,
+        cache_prompt=cache,
     )
+
+
+def peer_rows(asked: argparse.Namespace, loaded: LoadedModel, size: tuple[int, int]) -> list[Row]:
+    """What diffusers makes of it. Comes first: afterwards the UNet holds the stream's attention, not diffusers' own."""
+    peer = Peer(loaded, RandomPrompts(loaded).embedding if asked.random_weights else None)
+    rows = []
+    for steps in asked.steps:
+        fps, p50 = peer.measure(pictures(*size), steps=steps, frames=max(4, asked.frames // 4))
+        rows.append(Row(f"diffusers {peer.name}", steps, fps, p50, p50, p50, {}))
+    return rows
+
+
+def either(text: str) -> tuple[bool, ...]:
+    """on, off or both."""
+    return {"on": (True,), "off": (False,), "both": (False, True)}[text]
 
 
 def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     """Measure all cases and print them."""
     width, height = parse_size(asked.size)
-    settings = Settings(model=asked.model, device=asked.device, dtype=asked.dtype, accelerate=asked.accelerate)
+    settings = Settings(model=asked.model, device=asked.device, dtype=asked.dtype, accelerate=asked.accelerate, threads=asked.threads)
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     threads = set_threads(settings)
@@ -122,26 +151,20 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
         loaded = random_model(asked.random_weights, device=device, dtype=dtype)
     else:
         loaded = load(resolve(asked.model), device=device, dtype=dtype)
-    rows: list[Row] = []
-    peer_rows: dict[int, float] = {}
-    if asked.peer:
-        # The peer first: afterwards the UNet holds the stream's attention, which is not diffusers' own any more.
-        peer = Peer(loaded, RandomPrompts(loaded).embedding if asked.random_weights else None)
-        for steps in asked.steps:
-            fps, p50 = peer.measure(pictures(width, height), steps=steps, frames=max(4, asked.frames // 4))
-            peer_rows[steps] = fps
-            rows.append(Row(f"diffusers {peer.name}", steps, fps, p50, p50, p50, {}))
+    rows = peer_rows(asked, loaded, (width, height)) if asked.peer else []
+    peer_fps = {row.steps: row.fps for row in rows}
     if asked.accelerate == "compile":
         compile_parts(loaded)
-    graphs = {"on": (True,), "off": (False,), "both": (False, True)}[asked.cuda_graph] if device.type == "cuda" else (False,)
+    graphs = either(asked.cuda_graph) if device.type == "cuda" else (False,)
     for steps in asked.steps:
-        for graph in graphs:
+        for graph, cache in itertools.product(graphs, either(asked.prompt_cache)):
             values = LiveValues()
             values.set_many({"width": width, "height": height, "steps": steps, "guidance": asked.guidance, "strength": asked.strength})
             values.jump()
-            stream = stream_of(asked, loaded, values, graph=graph)
-            name = "phosphene" + (", CUDA graph" if graph else "") + (", compiled" if asked.accelerate == "compile" else "")
-            rows.append(measure(name, stream, values, asked.frames, peer_rows.get(steps)))
+            stream = stream_of(asked, loaded, values, graph=graph, cache=cache)
+            marks = {", CUDA graph": graph, ", compiled": asked.accelerate == "compile", ", prompt not cached": not cache}
+            name = "phosphene" + "".join(mark for mark, there in marks.items() if there)
+            rows.append(measure(name, stream, values, asked.frames, peer_fps.get(steps)))
     facts = {
         "model": asked.random_weights and f"random weights, {asked.random_weights}" or asked.model,
         "size": f"{width}x{height}",
@@ -189,6 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     image.add_argument("--accelerate", choices=ACCELERATIONS, default="none")
     image.add_argument("--guidance", default="none")
     image.add_argument("--strength", type=float, default=0.5)
+    image.add_argument("--threads", type=int, default=0, help="on a CPU; 0 = all processors")
+    image.add_argument("--prompt-cache", choices=("on", "off", "both"), default="on")
     image.add_argument("--frames", type=int, default=60)
     image.add_argument("--cuda-graph", choices=("on", "off", "both"), default="both")
     image.add_argument("--no-peer", dest="peer", action="store_false")

@@ -1,0 +1,72 @@
+"""Devices, threads, timers and transfers as far as a CPU shows them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from engine.gpu.devices import choose_device, choose_dtype, cpu_has_bfloat16, set_threads
+from engine.gpu.timing import StageTimer
+from engine.gpu.transfer import Transfer
+from engine.settings import Settings, SettingsError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")
+def test_a_device_that_is_not_there_is_said_in_words() -> None:
+    with pytest.raises(SettingsError, match="torch finds no CUDA GPU"):
+        choose_device(Settings(device="cuda"))
+    assert choose_device(Settings(device="auto")).type in ("cpu", "mps")
+
+
+def test_precision_follows_the_wish_then_the_hardware() -> None:
+    assert choose_dtype(Settings(dtype="float32"), torch.device("cuda")) is torch.float32
+    assert choose_dtype(Settings(), torch.device("cuda")) is torch.float16
+    expected = torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+    assert choose_dtype(Settings(), CPU) is expected
+
+
+def test_threads_are_those_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert set_threads(Settings(threads=1)) == 1 == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_stages_are_timed() -> None:
+    timer = StageTimer(CPU)
+    for _ in range(3):
+        with timer.stage("work"):
+            end = time.perf_counter() + 0.002
+            while time.perf_counter() < end:
+                pass
+    assert set(timer.milliseconds()) == {"work"}
+    assert timer.milliseconds()["work"] >= 2.0
+
+
+def test_an_upload_is_a_copy_and_comes_back() -> None:
+    transfer = Transfer(CPU)
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 4), dtype=np.uint8)
+    there = transfer.upload(pixels)
+    expected = pixels.copy()
+    pixels[:] = 0
+    assert np.array_equal(transfer.download(there).pixels()[0], expected)
+
+
+def test_waiting_threads_sleep_in_an_engine() -> None:
+    """The policy must stand in the environment before torch's thread library is loaded."""
+    code = (
+        "import os, sys; from engine.pipelines.build import let_waiting_threads_sleep as rest; rest(); "
+        "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "PASSIVE"]
