@@ -28,6 +28,8 @@ WAITING_SECONDS = 1.0
 ERROR_SECONDS = 5.0
 """Time of health after which an error is not shown any more."""
 FAILURES_IN_A_ROW = 3
+MISTAKES = (SettingsError, BadValue, FrameTooLarge)
+"""Errors that say what somebody asked for and cannot have. They never end the engine."""
 FASTEST = 240.0
 """Most steps a second without input, as `output_fps` 0 sets no pace."""
 
@@ -202,13 +204,14 @@ class RunLoop:
                 self._frames_out += 1
                 self._rate.count(self._clock.now())
         except Exception as error:
-            self._failures += 1
             self._failed_at = self._clock.now()
             self._error = plain_words(error)
             self._tell(at_once=True)
-            if self._failures >= FAILURES_IN_A_ROW:
-                raise
-            self._stream.reset()
+            if not isinstance(error, MISTAKES):  # what was asked for cannot be; it may be taken back at any moment
+                self._failures += 1
+                if self._failures >= FAILURES_IN_A_ROW:
+                    raise
+                self._stream.reset()
         else:
             self._failures = 0
         self._worked_at = self._clock.now()
@@ -240,6 +243,6 @@ def plain_words(error: BaseException) -> str:
     if "OutOfMemoryError" in (kind.__name__ for kind in type(error).__mro__):
         return "the device's memory is full: choose a smaller width and height, fewer steps or a smaller frame_buffer"
     first_line = (str(error).strip().splitlines() or ["no message"])[0][:500]
-    if isinstance(error, (SettingsError, BadValue, FrameTooLarge)):
+    if isinstance(error, MISTAKES):
         return first_line
     return f"a fault of this program in the engine, {type(error).__name__}: {first_line}"

@@ -9,6 +9,7 @@ from engine.control.live_values import LiveValues, Snapshot
 from engine.frames import Frame, PixelFormat
 from engine.loop import Rate, Report, RunLoop, plain_words, run
 from engine.settings import SettingsError
+from engine.shared_frames import FrameTooLarge
 
 
 class HandClock:
@@ -249,6 +250,14 @@ def test_the_third_failure_in_a_row_is_raised_after_it_was_told() -> None:
         stage.play(7.0)
     assert stage.reports[-1].error.endswith("failure 12")
     assert len(stage.stream.steps) == 13
+
+
+def test_what_cannot_be_had_is_told_and_never_ends_the_engine() -> None:
+    stage = Stage([0.04 * n for n in range(1, 60)])
+    stage.stream.failures = {n: FrameTooLarge("a frame of 9 MB does not fit") for n in range(5, 30)}
+    stage.play(3.0)
+    assert "a frame of 9 MB does not fit" in [report.error for report in stage.reports]
+    assert len(stage.stream.steps) > 55 and stage.stream.resets == 0
 
 
 def test_a_failing_sink_is_borne_like_a_failing_step() -> None:
