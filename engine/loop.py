@@ -20,6 +20,8 @@ from engine.shared_frames import FrameTooLarge
 
 WAIT_SECONDS = 0.05
 """Longest wait for a frame: how late a parameter, a trigger or the end may be noticed while nothing comes."""
+ARRIVING_SECONDS = 0.002
+"""Longest wait while a finished picture is on its way from the device."""
 STILL_SECONDS = 0.25
 """Time without a new frame after which the source counts as still."""
 REPORT_SECONDS = 0.1
@@ -147,6 +149,8 @@ class RunLoop:
             self._settled = True
             if self._stream.in_flight:
                 self._attempt(lambda: self._stream.flush(self._snapshot))
+        elif self._stream.arriving:
+            self._attempt(self._stream.arrived)
         self._tell()
 
     def _wait_for_frame(self) -> Frame | None:
@@ -155,14 +159,17 @@ class RunLoop:
             # The prompt alone sets the pace, a frame that comes between two steps waits for the next.
             due = self._due()
             now = self._clock.now()
-            self._clock.sleep_until(min(due, now + WAIT_SECONDS))
+            self._clock.sleep_until(min(due, now + self._longest_wait()))
             return self._source.newest() if due <= self._clock.now() else None
         frame = self._source.newest()
         if frame is None:
-            left = min(self._due() - self._clock.now(), WAIT_SECONDS)
+            left = min(self._due() - self._clock.now(), self._longest_wait())
             if left > 0.0 and self._source.wait(left):
                 frame = self._source.newest()
         return frame
+
+    def _longest_wait(self) -> float:
+        return ARRIVING_SECONDS if self._stream.arriving else WAIT_SECONDS
 
     def _take_snapshot(self) -> None:
         now = self._clock.now()

@@ -41,6 +41,15 @@ class Stream(Protocol):
         """
         ...
 
+    @property
+    def arriving(self) -> bool:
+        """Whether finished pictures are on their way from the device, so that `arrived` is worth asking soon."""
+        ...
+
+    def arrived(self) -> list[Frame]:
+        """Frames finished by earlier steps that could not be handed out yet and now can, oldest first. Never waits."""
+        ...
+
     def flush(self, values: Snapshot) -> list[Frame]:
         """Finish the frames in flight, oldest first."""
         ...

@@ -89,9 +89,12 @@ class Layout:
         return self.negative + tuple(range(self.rows))
 
 
-def coefficient_table(plans: Sequence[RowPlan]) -> Tensor:
-    """All coefficients of a call, float32 [len(COEFFICIENTS), R] on the CPU."""
-    return torch.tensor([plan.coefficients() for plan in plans], dtype=torch.float32).T.contiguous()
+def coefficient_table(plans: Sequence[RowPlan], *, beside: tuple[float, ...] = ()) -> Tensor:
+    """All coefficients of a call, float32 [len(COEFFICIENTS) + len(beside), R] on the CPU.
+
+    beside: numbers that hold for every row and travel along, a row of the table each.
+    """
+    return torch.tensor([plan.coefficients() + beside for plan in plans], dtype=torch.float32).T.contiguous()
 
 
 @dataclass(frozen=True, slots=True)

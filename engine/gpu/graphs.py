@@ -15,6 +15,7 @@ Function = Callable[[Tensors, Sequence[Tensor]], dict[str, Tensor]]
 
 SEEN_BEFORE_CAPTURE = 3
 """Calls of a key before it is worth a graph: passing states (a ramp, a change of steps) run eagerly."""
+KEYS_COUNTED = 1000
 
 
 @dataclass(slots=True)
@@ -33,9 +34,10 @@ class GraphedCalls:
     Outputs are the caller's own copies. The function must branch on nothing but what the key tells.
     """
 
-    def __init__(self, *, enabled: bool, limit: int = 4) -> None:
+    def __init__(self, *, enabled: bool, limit: int = 24) -> None:
         self.enabled = enabled
         self._limit = limit
+        self._pool: Any = None
         self._seen: Counter[Hashable] = Counter()
         self._graphs: OrderedDict[Hashable, _Captured] = OrderedDict()
 
@@ -45,14 +47,15 @@ class GraphedCalls:
             return function(inputs, constants)
         captured = self._graphs.get(key)
         if captured is None:
+            if len(self._seen) > KEYS_COUNTED:
+                self._seen.clear()
             self._seen[key] += 1
             if self._seen[key] <= SEEN_BEFORE_CAPTURE:
                 return function(inputs, constants)
             captured = self._capture(function, inputs, constants)
             self._graphs[key] = captured
             while len(self._graphs) > self._limit:
-                dropped, _ = self._graphs.popitem(last=False)
-                self._seen[dropped] = 0
+                self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
         for name, static in captured.inputs.items():
             static.copy_(inputs[name], non_blocking=True)
@@ -74,7 +77,9 @@ class GraphedCalls:
                 function(static_inputs, static_constants)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
+        # One pool of memory for all graphs: they never run at the same time, and results are copied out after each.
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
         # Prompts are encoded on another thread, which may allocate meanwhile: only this thread's doings are watched.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             outputs = function(static_inputs, static_constants)
         return _Captured(graph=graph, inputs=static_inputs, constants=static_constants, bound=tuple(constants), outputs=outputs)

@@ -13,18 +13,24 @@ from engine.frames import Pixels
 
 @dataclass(slots=True)
 class Download:
-    """Pixels on their way to the host. `pixels` waits for them if they have not arrived."""
+    """Pictures and a mark each, on their way to the host."""
 
-    _host: Tensor
+    _pictures: Tensor
+    _marks: Tensor
     _arrived: Any
 
-    def pixels(self) -> Pixels:
-        """uint8 [B, H, W, C], the caller's own."""
+    @property
+    def ready(self) -> bool:
+        """Whether they have come."""
+        return self._arrived is None or bool(self._arrived.query())
+
+    def pixels(self) -> tuple[Pixels, list[int]]:
+        """uint8 [B, H, W, C], the caller's own, and the marks; waits for what has not come."""
         if self._arrived is None:
-            return self._host.numpy()
+            return self._pictures.numpy(), self._marks.tolist()
         self._arrived.synchronize()
         # The pinned buffer goes back to torch's pool and will be written again; the caller gets his own memory.
-        return self._host.numpy().copy()
+        return self._pictures.numpy().copy(), self._marks.tolist()
 
 
 class Transfer:
@@ -49,15 +55,23 @@ class Transfer:
         on_device.record_stream(compute)
         return on_device
 
-    def download(self, pictures: Tensor) -> Download:
-        """uint8 [B, H, W, C] from the device; returns at once."""
+    def numbers(self, table: Tensor) -> Tensor:
+        """A small table on the host, on the device; without waiting."""
+        if self._in is None:
+            return table.to(self._device)
+        return table.pin_memory().to(self._device, non_blocking=True)
+
+    def download(self, pictures: Tensor, marks: Tensor) -> Download:
+        """Pictures uint8 [B, H, W, C] and marks uint8 [B] from the device; returns at once."""
         if self._out is None:
-            return Download(_host=pictures.cpu(), _arrived=None)
+            return Download(_pictures=pictures.cpu(), _marks=marks.cpu(), _arrived=None)
         self._out.wait_stream(torch.cuda.current_stream(self._device))
-        host = torch.empty(pictures.shape, dtype=torch.uint8, pin_memory=True)
+        hosts = [torch.empty(tensor.shape, dtype=torch.uint8, pin_memory=True) for tensor in (pictures, marks)]
         with torch.cuda.stream(self._out):
-            host.copy_(pictures, non_blocking=True)
-            arrived = torch.cuda.Event()
+            for host, tensor in zip(hosts, (pictures, marks), strict=True):
+                host.copy_(tensor, non_blocking=True)
+                tensor.record_stream(self._out)
+            # A waiting thread sleeps: one that spins would take a processor from the bridge.
+            arrived = torch.cuda.Event(blocking=True)
             arrived.record(self._out)
-        pictures.record_stream(self._out)
-        return Download(_host=host, _arrived=arrived)
+        return Download(_pictures=hosts[0], _marks=hosts[1], _arrived=arrived)

@@ -15,8 +15,12 @@ from engine.models.attention import KeysValues, install, project_prompt
 from engine.models.text_encoder import PromptEmbedding, sdxl_time_ids
 from engine.models.weights import LoadedModel
 
-CONSISTENCY_GUIDANCE = 7.5
+CONSISTENCY_GUIDANCE = 8.5
 """Guidance scale that distilled consistency models are told through their timestep (Luo et al. 2023, section 4.2)."""
+
+
+KEPT_CALLS = 8
+KEPT_PROMPTS = 32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,6 +65,8 @@ class ImageDenoiser:
         self._cache_prompt = cache_prompt
         self._crossing = install(self.unet)
         self._conditionings: OrderedDict[tuple[int, ...], tuple[Conditioning, Sequence[PromptEmbedding]]] = OrderedDict()
+        self._projected: OrderedDict[int, tuple[KeysValues, PromptEmbedding]] = OrderedDict()
+        self._time_ids: dict[tuple[int, int], Tensor] = {}
         width = self.unet.config.time_cond_proj_dim
         self._guidance_embedding = None if width is None else guidance_embedding(CONSISTENCY_GUIDANCE, width).to(device, dtype)
 
@@ -75,7 +81,7 @@ class ImageDenoiser:
         if known is None:
             known = (self._make_conditioning(prompts, height, width), tuple(prompts))
             self._conditionings[key] = known
-            while len(self._conditionings) > 8:
+            while len(self._conditionings) > KEPT_CALLS:
                 self._conditionings.popitem(last=False)
         self._conditionings.move_to_end(key)
         return known[0]
@@ -85,9 +91,26 @@ class ImageDenoiser:
         pooled = time_ids = None
         if self._sdxl:
             pooled = torch.cat([p.pooled for p in prompts if p.pooled is not None]).to(self.device, self.dtype)
-            time_ids = sdxl_time_ids(height, width).to(self.device, self.dtype).expand(len(prompts), -1)
-        keys_values = project_prompt(self._crossing, tokens) if self._cache_prompt else None
+            if (height, width) not in self._time_ids:
+                self._time_ids[height, width] = sdxl_time_ids(height, width).to(self.device, self.dtype)
+            time_ids = self._time_ids[height, width].expand(len(prompts), -1)
+        keys_values = self._keys_values(prompts) if self._cache_prompt else None
         return Conditioning(tokens=tokens, pooled=pooled, time_ids=time_ids, keys_values=keys_values)
+
+    def _keys_values(self, prompts: Sequence[PromptEmbedding]) -> KeysValues:
+        """A row a prompt; each prompt is projected once, however many rows and calls it stands in."""
+        rows = []
+        for prompt in prompts:
+            if id(prompt) not in self._projected:
+                tokens = prompt.tokens.to(self.device, self.dtype)
+                self._projected[id(prompt)] = (project_prompt(self._crossing, tokens), prompt)
+            self._projected.move_to_end(id(prompt))
+            rows.append(self._projected[id(prompt)][0])
+        while len(self._projected) > KEPT_PROMPTS:
+            self._projected.popitem(last=False)
+        return tuple(
+            (torch.cat([key for key, _ in layer]), torch.cat([value for _, value in layer])) for layer in zip(*rows, strict=True)
+        )
 
     def __call__(
         self,

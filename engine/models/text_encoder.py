@@ -80,6 +80,11 @@ class TextEncoder:
                     self._want(text)
         return known
 
+    def failed(self, text: str) -> bool:
+        """Whether the worker tried to encode it and could not."""
+        with self._changed:
+            return text in self._failed
+
     def take_problems(self) -> list[str]:
         """Plain sentences about prompts since the last call, oldest first."""
         with self._changed:

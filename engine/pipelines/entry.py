@@ -11,7 +11,9 @@ from torch import Tensor
 from engine.control.live_values import Snapshot
 from engine.diffusion.guidance import Guidance, effective
 from engine.diffusion.schedule import NoiseCurve, schedule_of
-from engine.frames import Frame
+from engine.frames import Frame, PixelFormat
+from engine.images.pixel_formats import to_rgb
+from engine.images.resize import fit
 from engine.models.text_encoder import PromptEmbedding
 from engine.pipelines.slots import Slot
 
@@ -42,7 +44,7 @@ class Entry:
     """Makes slots. Counts the frames that came in.
 
     curve: from the step method ("consistency" or "euler") to the model's noise curve. step_method: what `auto` stands for.
-    latent_shape: from (width, height) to (C, h, w). multiple: pixels a side must be a multiple of this.
+    latent_shape: from (width, height) to (C, h, w). multiple: pixels a side must be a multiple of this. dtype: of pictures.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class Entry:
         step_method: str,
         latent_shape: Callable[[int, int], tuple[int, int, int]],
         multiple: int,
-        device: torch.device,
+        dtype: torch.dtype,
         values: Snapshot,
     ) -> None:
         self._prompts = prompts
         self._noises = noises
-        self.device = device
+        self._dtype = dtype
         self._curve = curve
         self._step_method = step_method
         self._latent_shape = latent_shape
@@ -70,7 +72,7 @@ class Entry:
     def reset(self) -> None:
         """Count frames from 0 again, so that the same input gives the same noise."""
         self._count = 0
-        self._draws = 0
+        self._next_index = 0
 
     def size_of(self, values: Snapshot) -> tuple[int, int]:
         """(width, height) that the values ask for, rounded to what the model can take."""
@@ -83,13 +85,19 @@ class Entry:
         """Work at the size that the values ask for from now on."""
         self.size = self.size_of(values)
 
-    def draw(self) -> float:
-        """A number in [0, 1) that depends on how many were drawn and on nothing else."""
-        self._draws += 1
-        return float(torch.rand((), generator=torch.Generator("cpu").manual_seed(self._draws)))
+    def prompt(self, values: Snapshot) -> PromptEmbedding:
+        """The embedding of the prompts at this moment."""
+        return self._prompts.positive(values)
+
+    def picture(self, pixels: Tensor, layout: PixelFormat, values: Snapshot) -> tuple[Tensor, Tensor | None]:
+        """uint8 [1, H, W, C] on the device as RGB [1, 3, h, w] in [-1, 1] and alpha, fitted to the size of the model."""
+        width, height = self.size
+        rgb, alpha = to_rgb(pixels, layout, self._dtype)
+        mode = values.text("fit")
+        return fit(rgb, width, height, mode), None if alpha is None else fit(alpha, width, height, mode, bars=1.0)
 
     def slot(self, frame: Frame | None, values: Snapshot, *, now: float) -> Slot:
-        """A record for `frame`; without one it is dated `now` and counted on."""
+        """A record for `frame`; without one it is dated `now`. Indices only grow, also where frames and dreams take turns."""
         method = values.text("step_method")
         method = self._step_method if method == "auto" else method
         schedule = schedule_of(
@@ -99,8 +107,9 @@ class Entry:
             step_list=values.whole_numbers("step_list"),
         )
         kind = effective(GUIDANCES[values.text("guidance")], values.number("guidance_scale"))
+        index = self._next_index if frame is None else max(frame.index, self._next_index)
         slot = Slot(
-            index=self._count if frame is None else frame.index,
+            index=index,
             captured_at=now if frame is None else frame.captured_at,
             schedule=schedule,
             guidance=kind,
@@ -115,4 +124,5 @@ class Entry:
             ),
         )
         self._count += 1
+        self._next_index = index + 1
         return slot

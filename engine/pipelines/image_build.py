@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from engine.control.live_values import Snapshot
 from engine.diffusion.schedule import Flow, NoiseCurve, VariancePreserving
@@ -30,6 +31,7 @@ from engine.settings import Settings, SettingsError
 log = logging.getLogger(__name__)
 
 LATENT_MULTIPLE = 8
+LEAST_ALPHA = 1e-6
 
 
 class LoadedImageStream(ImageStream):
@@ -46,6 +48,11 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
     dtype = choose_dtype(settings, device)
     if device.type == "cpu":
         set_threads(settings)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # graphs and events are made on the current device
+        # Live, sizes stay the same from frame to frame: worth looking for the fastest convolution once. Offline, the same
+        # picture every time is worth more.
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = live, not live
     loaded = load(resolve(settings.model), device=device, dtype=dtype, lora=settings.lora)
     if settings.accelerate == "compile":
         compile_parts(loaded)
@@ -59,11 +66,12 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
         output_size=settings.output_size,
         cuda_graph=settings.cuda_graph and device.type == "cuda",
         overlap=1 if live and device.type == "cuda" else 0,
-        problems=encoder.take_problems,
+        told=encoder.take_problems,
     )
     stream.device = device_text(device)
     if live and (settings.accelerate == "compile" or device.type == "cuda"):
-        warm_up(stream, values)
+        seconds = warm_up(stream, values)
+        (log.warning if settings.accelerate == "compile" else log.info)("the first frames took %.1f s to prepare", seconds)
     return stream
 
 
@@ -78,7 +86,7 @@ def assemble(
     cuda_graph: bool = False,
     overlap: int = 0,
     cache_prompt: bool = True,
-    problems: Callable[[], list[str]] = list,
+    told: Callable[[], list[str]] = list,
     clock: Callable[[], float] = time.monotonic,
 ) -> LoadedImageStream:
     """A stream over a loaded model with the given sources of prompts and noise."""
@@ -96,12 +104,12 @@ def assemble(
             width // autoencoder.factor,
         ),  # fmt: skip
         multiple=max(LATENT_MULTIPLE, autoencoder.factor),
-        device=device,
+        dtype=loaded.dtype,
         values=values,
     )
     step = ImageStep(denoiser, autoencoder, timer=StageTimer(device), cuda_graph=cuda_graph)
     stream = LoadedImageStream(
-        step, entry, Transfer(device), output_size=output_size, overlap=overlap, problems=problems, clock=clock
+        step, entry, Transfer(device), output_size=output_size, overlap=overlap, told=told, clock=clock
     )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(device), str(loaded.dtype).removeprefix("torch.")
     return stream
@@ -121,6 +129,9 @@ def curve_of(loaded: LoadedModel) -> Callable[[str], NoiseCurve]:
         flow = Flow(shift=float(config.get("shift") or 1.0))
         return lambda method: flow
     alphas = alphas_cumprod(dict(config))
+    if loaded.prediction == "epsilon":
+        # A noise curve that ends in pure noise leaves nothing of the picture to divide by.
+        alphas = tuple(max(alpha, LEAST_ALPHA) for alpha in alphas)
     plain, boundary = VariancePreserving(alphas), VariancePreserving(alphas, boundary=True)
     return lambda method: boundary if method == "consistency" else plain
 
@@ -156,6 +167,5 @@ def warm_up(stream: ImageStream, values: Snapshot) -> float:
         stream.step(Frame(grey, PixelFormat.BGRX, 0.0, i), values)
     stream.flush(values)
     stream.reset()
-    seconds = time.perf_counter() - started
-    log.info("warm-up took %.1f s", seconds)
-    return seconds
+    stream.skipped = 0
+    return time.perf_counter() - started

@@ -12,33 +12,35 @@ import torch
 from torch import Tensor
 
 from engine.diffusion.prediction import Prediction
-from engine.diffusion.stream_batch import Advanced, Layout, advance, negative_first
-from engine.frames import PixelFormat
+from engine.diffusion.stream_batch import COEFFICIENTS, Advanced, Layout, advance, negative_first
 from engine.gpu.graphs import GraphedCalls, Tensors
 from engine.gpu.timing import StageTimer
 from engine.images.blend import feedback, mix
-from engine.images.pixel_formats import to_bgra, to_rgb
-from engine.images.resize import fit, resize
+from engine.images.pixel_formats import to_bgra
+from engine.images.resize import fit
 from engine.models.autoencoder import Autoencoder
 from engine.models.image_denoiser import Conditioning, ImageDenoiser
+
+MIX, FEEDBACK = len(COEFFICIENTS), len(COEFFICIENTS) + 1
+"""Rows of the coefficient table after those of the denoising step."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepKey:
     """What a step branches on.
 
-    entering: rows, the first ones, that enter with this call. pixels: (height, width) and format of their pictures, None when
-    they enter without one. size, output_size: (width, height) at the model and of finished pictures. finishing: rows whose
-    picture comes out. mixing, feeding: dry/wet below 1, feedback above 0. opaque: no finishing row has an alpha channel.
+    entering: rows, the first ones, that enter with this call; painting: they enter without a picture. size, output_size:
+    (width, height) at the model and of finished pictures; fit: how the one becomes the other. finishing: rows whose picture
+    comes out. mixing, feeding: dry/wet below 1, feedback above 0. opaque: no finishing row has an alpha channel.
     frame_groups: rows that attend to each other, or None.
     """
 
     layout: Layout
     entering: int
-    pixels: tuple[int, int, PixelFormat] | None
-    fit: str
+    painting: bool
     size: tuple[int, int]
     output_size: tuple[int, int]
+    fit: str
     finishing: tuple[int, ...]
     mixing: bool
     feeding: bool
@@ -49,11 +51,11 @@ class StepKey:
 class ImageStep:
     """Runs steps for one model. Inputs and outputs are tensors by name; all latents are float32.
 
-    Inputs: `coefficients`, `next_noise` [R, C, h, w] for every row; `x`, `reference` (and `image`, with an image-conditioned
-    model) of the rows already in flight; `noise` and `pixels` of the entering rows; `dry` (and `alpha`) of the finishing rows
-    already in flight; `mix`, `feedback` (0-dim) and `last` [1, 3, H, W] as the key says.
-    Outputs: `x_next`, `reference`, `x0` of every row; `dry`, `alpha`, `image` of the entering rows; `bytes` uint8
-    [F, H, W, 4] of the finishing rows and `wet` [1, 3, H, W] of the newest of them.
+    Inputs: `coefficients` (those of the rows, then a row of `mix` and one of `feedback`), `next_noise` [R, C, h, w] for every
+    row; `x`, `reference` (and `image`, with an image-conditioned model) of the rows already in flight; `noise` and, unless
+    painting, `rgb` [m, 3, H, W] of the entering rows; `dry` and `alpha` of the finishing rows and `last` [1, 3, H, W] as the key
+    says. Outputs: `x_next`, `reference`, `x0` of every row; `image` of the entering rows; of the finishing rows `bytes` uint8
+    [F, H, W, 4], `sound` uint8 [F] (0: not all numbers are finite) and `wet` [1, 3, H, W] of the newest.
     """
 
     def __init__(self, denoiser: ImageDenoiser, autoencoder: Autoencoder, *, timer: StageTimer, cuda_graph: bool) -> None:
@@ -73,7 +75,10 @@ class ImageStep:
         def run(tensors: Tensors, constants: Sequence[Tensor]) -> dict[str, Tensor]:
             return self._run(key, tensors, conditioning.with_tensors(constants))
 
-        return self._graphs(key, run, inputs, conditioning.tensors())
+        if not self._graphs.enabled:
+            return run(inputs, conditioning.tensors())
+        with self.timer.stage("step"):  # the stages inside a graph cannot be timed one by one
+            return self._graphs(key, run, inputs, conditioning.tensors())
 
     def _run(self, key: StepKey, inputs: Tensors, conditioning: Conditioning) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {}
@@ -91,13 +96,13 @@ class ImageStep:
         """Latents, references and image conditioning of all rows, those that enter first."""
         parts: dict[str, list[Tensor]] = {"x": [], "reference": [], "image": []}
         if key.entering:
-            clean, image = self._encode(key, inputs, out)
+            clean = None if key.painting else self._encode(key, inputs)
             a, b = (inputs["coefficients"][i, : key.entering].view(-1, 1, 1, 1) for i in (1, 2))
             # Without a picture the stream starts from the noise itself: unit variance, whatever the first timestep.
             parts["x"].append(inputs["noise"] if clean is None else a * clean + b * inputs["noise"])
             parts["reference"].append(torch.zeros_like(inputs["noise"]) if clean is None else clean)
             if self.denoiser.image_conditioned:
-                out["image"] = torch.zeros_like(inputs["noise"]) if image is None else image
+                out["image"] = torch.zeros_like(inputs["noise"]) if clean is None else self.autoencoder.unscaled(clean)
                 parts["image"].append(out["image"])
         for name, found in parts.items():
             if name in inputs:
@@ -106,21 +111,11 @@ class ImageStep:
         assert joined[0] is not None and joined[1] is not None
         return joined[0], joined[1], joined[2]
 
-    def _encode(self, key: StepKey, inputs: Tensors, out: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        if key.pixels is None:
-            return None, None
-        width, height = key.size
-        rgb, alpha = to_rgb(inputs["pixels"], key.pixels[2], self.autoencoder.dtype)
-        rgb = fit(rgb, width, height, key.fit)
-        out["dry"] = rgb
-        if alpha is not None:
-            out["alpha"] = fit(alpha, width, height, key.fit, bars=1.0)
+    def _encode(self, key: StepKey, inputs: Tensors) -> Tensor:
+        rgb = inputs["rgb"]
         if key.feeding:
-            rgb = feedback(rgb, inputs["last"], inputs["feedback"])
-        clean = self.autoencoder.encode(rgb).float()
-        if not self.denoiser.image_conditioned:
-            return clean, None
-        return clean, self.autoencoder.unscaled(clean)
+            rgb = feedback(rgb, inputs["last"], inputs["coefficients"][FEEDBACK, 0])
+        return self.autoencoder.encode(rgb).float()
 
     def _denoise(
         self,
@@ -140,22 +135,19 @@ class ImageStep:
             x,
             reference,
             inputs["next_noise"],
-            inputs["coefficients"],
+            inputs["coefficients"][:MIX],
             layout=key.layout,
             prediction=self.prediction,
             network=network,
         )
 
     def _finish(self, key: StepKey, inputs: Tensors, x0: Tensor, out: dict[str, Tensor]) -> None:
-        rgb = self.autoencoder.decode(torch.cat([x0[i : i + 1] for i in key.finishing]))
+        finished = torch.cat([x0[i : i + 1] for i in key.finishing])
+        rgb = self.autoencoder.decode(finished)
+        out["sound"] = (torch.isfinite(finished).flatten(1).all(1) & torch.isfinite(rgb).flatten(1).all(1)).to(torch.uint8)
         out["wet"] = rgb[:1]
         if key.mixing:
-            rgb = mix(_finishing("dry", key, inputs, out), rgb, inputs["mix"])
-        alpha = None if key.opaque else resize(_finishing("alpha", key, inputs, out), *key.output_size)
-        out["bytes"] = to_bgra(resize(rgb, *key.output_size), alpha)
-
-
-def _finishing(name: str, key: StepKey, inputs: Tensors, out: dict[str, Tensor]) -> Tensor:
-    """What the finishing rows brought with them: rows that entered with this call first, then those from earlier."""
-    rows = [out[name][i : i + 1] for i in key.finishing if i < key.entering]
-    return torch.cat([*rows, inputs[name]] if name in inputs else rows)
+            rgb = mix(inputs["dry"], rgb, inputs["coefficients"][MIX, 0])
+        width, height = key.output_size
+        alpha = None if key.opaque else fit(inputs["alpha"], width, height, key.fit, bars=1.0)
+        out["bytes"] = to_bgra(fit(rgb, width, height, key.fit), alpha)

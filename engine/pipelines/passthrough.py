@@ -14,6 +14,7 @@ class Passthrough:
     device = "none"
     dtype = "uint8"
     in_flight = 0
+    arriving = False
     skipped = 0
 
     def __init__(self) -> None:
@@ -25,6 +26,10 @@ class Passthrough:
             return []
         self.size = (frame.width, frame.height)
         return [frame]
+
+    def arrived(self) -> list[Frame]:
+        """Nothing is ever late."""
+        return []
 
     def flush(self, values: Snapshot) -> list[Frame]:
         """Nothing is ever in flight."""

@@ -33,7 +33,10 @@ class PromptMix:
 
     def positive(self, values: Snapshot) -> PromptEmbedding:
         """The embedding of the prompts at this moment."""
-        wanted = _wanted(values)
+        wanted = [(text, weight) for text, weight in _wanted(values) if not self._encoder.failed(text)]
+        if self._shown is not None and not any(weight > 0 for _, weight in wanted):
+            return self._shown  # nothing to go by: all weights are 0, or no text can be encoded
+        wanted = wanted or [("", 1.0)]
         texts = tuple(text for text, _ in wanted)
         parts = [self._encoder.fetch(text, wait=self._wait or self._shown is None) for text in texts]
         ready = [part for part in parts if part is not None]
@@ -77,9 +80,10 @@ class PromptMix:
 
 
 def _wanted(values: Snapshot) -> list[tuple[str, float]]:
-    """(text, weight) of the prompts that count; the empty prompt if none does."""
+    """(text, weight) of the prompts that are there, whatever their weight, so that turning a weight is no change of texts;
+    the empty prompt if there is none."""
     found = [(values.text(name).strip(), values.number(f"{name}_weight")) for name in PROMPTS]
-    return [(text, weight) for text, weight in found if text and weight > 0] or [("", 1.0)]
+    return [(text, weight) for text, weight in found if text] or [("", 1.0)]
 
 
 def _zeros_like(embedding: PromptEmbedding) -> PromptEmbedding:

@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.diffusion.guidance import Guidance
 from engine.diffusion.schedule import Schedule
 from engine.diffusion.stream_batch import RowPlan
-from engine.frames import Frame, PixelFormat
+from engine.frames import Frame
 from engine.models.text_encoder import PromptEmbedding
 
 
@@ -18,9 +18,9 @@ from engine.models.text_encoder import PromptEmbedding
 class Slot:
     """A frame in flight with everything it entered with: a knob that turns later does not reach it.
 
-    pixels: uint8 [1, H, W, C] until it has entered; format None: it enters without a picture.
-    noise: float32 [steps, C, h, w], one a step.
-    latent, reference, image: float32 [1, C, h, w], between steps. dry [1, 3, H, W], alpha [1, 1, H, W]: the input, fitted.
+    noise: float32 [steps, C, h, w], one a step. latent, reference, image: float32 [1, C, h, w], between steps.
+    dry [1, 3, H, W], alpha [1, 1, H, W]: the input, fitted; None: it entered without a picture, or without an alpha channel.
+    frame: the finished picture; lost: there is none, as the model gave no numbers for it.
     """
 
     index: int
@@ -34,8 +34,6 @@ class Slot:
     prompt: PromptEmbedding
     negative: PromptEmbedding | None
     noise: Tensor
-    pixels: Tensor | None = None
-    format: PixelFormat | None = None
     step: int = 0
     latent: Tensor | None = None
     reference: Tensor | None = None
@@ -43,6 +41,7 @@ class Slot:
     dry: Tensor | None = None
     alpha: Tensor | None = None
     frame: Frame | None = None
+    lost: bool = False
 
     @property
     def plan(self) -> RowPlan:
@@ -56,16 +55,6 @@ class Slot:
             renoise=self.renoise,
             euler=self.euler,
         )
-
-    @property
-    def has_picture(self) -> bool:
-        """Whether it came with an input picture."""
-        return self.format is not None
-
-    @property
-    def carries_alpha(self) -> bool:
-        """Whether its picture has an alpha channel to keep."""
-        return self.format is PixelFormat.BGRA
 
     @property
     def next_noise(self) -> Tensor:
@@ -95,10 +84,10 @@ class EmissionOrder:
     def ready(self) -> list[Frame]:
         """Take the frames that may come out now, oldest first."""
         frames = []
-        while self._waiting and self._waiting[0].frame is not None:
+        while self._waiting and (self._waiting[0].frame is not None or self._waiting[0].lost):
             frame = self._waiting.popleft().frame
-            assert frame is not None
-            frames.append(frame)
+            if frame is not None:
+                frames.append(frame)
         return frames
 
     def clear(self) -> None:
@@ -106,19 +95,9 @@ class EmissionOrder:
         self._waiting.clear()
 
 
-def alike(a: Slot, b: Slot) -> bool:
-    """Whether two frames can enter in one call: pictures of one size and format, or none at all."""
-    return a.format is b.format and (a.pixels is None) == (b.pixels is None) and _shape(a) == _shape(b)
-
-
-def _shape(slot: Slot) -> tuple[int, ...]:
-    return () if slot.pixels is None else tuple(slot.pixels.shape)
-
-
 def keep(slot: Slot, row: int, out: dict[str, Tensor], *, entered: bool) -> None:
     """Write a call's results into the record of one frame."""
     slot.step += 1
     slot.latent, slot.reference = out["x_next"][row : row + 1], out["reference"][row : row + 1]
-    if entered:
-        slot.pixels = None
-        slot.dry, slot.alpha, slot.image = (out[n][row : row + 1] if n in out else None for n in ("dry", "alpha", "image"))
+    if entered and "image" in out:
+        slot.image = out["image"][row : row + 1]

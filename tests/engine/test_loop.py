@@ -56,6 +56,7 @@ class LateStream:
         self.dream_index = 1000
         self.seconds: list[float] = []
         self.told: list[str] = []
+        self.late: list[Frame] = []
 
     @property
     def in_flight(self) -> int:
@@ -69,6 +70,15 @@ class LateStream:
             raise self.failures[len(self.steps) - 1]
         self.inside.append(frame or picture(self.dream_index, self.clock.time))
         return [self.inside.pop(0)] if len(self.inside) > 2 else []
+
+    @property
+    def arriving(self) -> bool:
+        return bool(self.late)
+
+    def arrived(self) -> list[Frame]:
+        there = [frame for frame in self.late if frame.captured_at <= self.clock.time]
+        self.late = [frame for frame in self.late if frame not in there]
+        return there
 
     def flush(self, values: Snapshot) -> list[Frame]:
         self.flushes += 1
@@ -224,6 +234,15 @@ def test_a_failed_step_is_told_the_stream_reset_and_the_next_frame_taken() -> No
     assert stage.reports[-1].error.endswith("again")
     stage.play(5.0)
     assert stage.reports[-1].error == ""
+
+
+def test_a_picture_on_its_way_is_shown_as_it_comes_and_not_with_the_next_input() -> None:
+    stage = Stage([0.1, 0.9])
+    stage.stream.late = [picture(77, 100.2)]  # "captured" when it comes
+    moments: list[float] = []
+    stage.show = lambda frame: moments.append(stage.clock.time)  # type: ignore[method-assign]
+    stage.play(0.3)
+    assert moments == pytest.approx([100.2], abs=0.003)
 
 
 def test_what_moves_by_itself_gets_the_time_of_the_run() -> None:

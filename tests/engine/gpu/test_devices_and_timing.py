@@ -58,7 +58,9 @@ def test_an_upload_is_a_copy_and_comes_back() -> None:
     there = transfer.upload(pixels)
     expected = pixels.copy()
     pixels[:] = 0
-    assert np.array_equal(transfer.download(there).pixels()[0], expected)
+    download = transfer.download(there, torch.tensor([1], dtype=torch.uint8))
+    pictures, marks = download.pixels()
+    assert download.ready and marks == [1] and np.array_equal(pictures[0], expected)
 
 
 def test_waiting_threads_sleep_in_an_engine() -> None:

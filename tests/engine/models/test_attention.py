@@ -50,7 +50,7 @@ def test_the_network_says_what_it_says_with_diffusers_attention(
         timesteps,
         encoder_hidden_states=torch.cat([p.tokens for p in prompts]),
         added_cond_kwargs=added,
-        timestep_cond=None if width is None else guidance_embedding(7.5, width).expand(2, -1),
+        timestep_cond=None if width is None else guidance_embedding(8.5, width).expand(2, -1),
     ).sample
     denoiser = ImageDenoiser(loaded, device=CPU, dtype=torch.float32, cache_prompt=cache_prompt)
     assert any(isinstance(p, StreamAttention) for p in loaded.unet.attn_processors.values())
