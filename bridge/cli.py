@@ -33,6 +33,7 @@ OutputSize = Annotated[str | None, typer.Option(metavar="WxH", help="Size of fin
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Accelerate = Annotated[str, typer.Option(help="none or compile.")]
+Coder = Annotated[str, typer.Option("--autoencoder", help="auto, own, tiny, a hub id or a folder.")]
 Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", metavar="PATH=SCALE", help="A LoRA merged at load; may be given again."),
@@ -112,6 +113,7 @@ def run(
     device: Device = "auto",
     dtype: Dtype = "auto",
     accelerate: Accelerate = "none",
+    autoencoder: Coder = "auto",
     lora: Loras = None,
     seconds: Seconds = None,
     frames: Frames = 0,
@@ -131,7 +133,7 @@ def run(
 
     opening = open_with(Wishes(
         model=model, preset=preset, assignments=tuple(set_ or ()), size=size, output_size=output_size, seed=seed, fps=fps,
-        device=device, dtype=dtype, accelerate=accelerate, loras=tuple(lora or ()),
+        device=device, dtype=dtype, accelerate=accelerate, autoencoder=autoencoder, loras=tuple(lora or ()),
     ))  # fmt: skip
     from bridge.app import RunOptions, run_live
 
@@ -155,6 +157,7 @@ def render(
     device: Device = "auto",
     dtype: Dtype = "auto",
     accelerate: Accelerate = "none",
+    autoencoder: Coder = "auto",
     lora: Loras = None,
     frames: Frames = 0,
     fps: Annotated[float | None, typer.Option(min=0.01, max=240.0, help="Rate of IN; else what it says.")] = None,
@@ -167,7 +170,7 @@ def render(
 
     wishes = Wishes(
         model=model, preset=preset, assignments=tuple(set_ or ()), size=size, output_size=output_size, seed=seed, fps=None,
-        device=device, dtype=dtype, accelerate=accelerate, loras=tuple(lora or ()),
+        device=device, dtype=dtype, accelerate=accelerate, autoencoder=autoencoder, loras=tuple(lora or ()),
     )  # fmt: skip
     opening = open_with(wishes)
     from bridge.render import RenderOptions

@@ -35,6 +35,7 @@ class Wishes:
     device: str = "auto"
     dtype: str = "auto"
     accelerate: str = "none"
+    autoencoder: str = "auto"
     loras: tuple[str, ...] = ()
 
 
@@ -57,6 +58,7 @@ def open_with(wishes: Wishes) -> Opening:
         device=wishes.device,
         dtype=wishes.dtype,
         accelerate=wishes.accelerate,
+        autoencoder=wishes.autoencoder,
         output_size=output_size,
     )
     values = LiveValues()

@@ -66,6 +66,8 @@ def render(options: RenderOptions, opening: Opening) -> bool:
         total = min(total, facts.frame_count)
     try:
         with _terminated_like_ctrl_c(), rendered_file as sink, _progress(total, quiet=options.quiet) as advance:
+            # Every frame is wanted, also of a picture that stands still.
+            opening.values.set("similarity_filter", False)
             stream = _build(opening)
             counts = _render_all(stream, pictures, sink, opening, fps=facts.fps, advance=advance)
             if counts.frames_out == 0:
@@ -73,8 +75,11 @@ def render(options: RenderOptions, opening: Opening) -> bool:
     except KeyboardInterrupt:
         rendered_file.clear()  # it may have come at any moment, while entering too
         return False
+    problems = "; ".join(dict.fromkeys(stream.problems()))
+    if problems:
+        print(f"phosphene: {problems}", file=sys.stderr)
     if options.report is not None:
-        write_report(options.report, _report(options, opening, stream, counts))
+        write_report(options.report, _report(options, opening, stream, counts, problems))
     if not options.quiet:
         print(f"{options.sink}: {counts.frames_out} frames at {float(facts.fps):g} fps in {counts.seconds:.1f} s")
     return True
@@ -141,7 +146,7 @@ def _show(frames: list[Frame], sink: Sink, counts: _Counts, taken_at: dict[int, 
         advance(counts.frames_out)
 
 
-def _report(options: RenderOptions, opening: Opening, stream: BuiltStream, counts: _Counts) -> RunReport:
+def _report(options: RenderOptions, opening: Opening, stream: BuiltStream, counts: _Counts, problems: str) -> RunReport:
     targets = opening.values.targets()
     fps = counts.frames_out / counts.seconds if counts.seconds else 0.0
     return RunReport(
@@ -166,7 +171,7 @@ def _report(options: RenderOptions, opening: Opening, stream: BuiltStream, count
         latency_ms=counts.latency.whole_run(),
         stage_ms=stream.stage_ms(),
         engine_restarts=0,
-        error="",
+        error=problems,
         parameters=targets,
     )
 

@@ -17,6 +17,7 @@ from engine.frames import Frame
 from engine.ports import Clock, Sink, Source, Stream
 from engine.settings import SettingsError
 from engine.shared_frames import FrameTooLarge
+from engine.spread import SpreadSink
 
 WAIT_SECONDS = 0.05
 """Longest wait for a frame: how late a parameter, a trigger or the end may be noticed while nothing comes."""
@@ -122,7 +123,8 @@ class RunLoop:
         clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
-        self._stream, self._source, self._sink, self._values = stream, source, sink, values
+        self._stream, self._source, self._values = stream, source, values
+        self._spread = SpreadSink(sink, clock)
         self._clock, self._report = clock, report
         now = clock.now()
         self._now = self._worked_at = self._frame_at = self._stepped_at = now
@@ -206,8 +208,12 @@ class RunLoop:
     def _attempt(self, work: Callable[[], list[Frame]]) -> None:
         """Do it and show what was finished. A failure leaves the picture as it is; too many of them are raised."""
         try:
-            for finished in work():
-                self._sink.show(finished)
+            finished = work()
+            if self._snapshot.whole("frame_buffer") > 1:
+                self._spread.show_together(finished)
+            else:
+                self._spread.show_all(finished)
+            for _ in finished:
                 self._frames_out += 1
                 self._rate.count(self._clock.now())
         except Exception as error:

@@ -22,6 +22,8 @@ class Settings:
     model: a catalogue name, a hub id, a folder, or a single file. lora: (path or hub id, scale) pairs merged at load.
     device: auto, cpu, cuda, cuda:N, mps. dtype: one of DTYPES. accelerate: one of ACCELERATIONS.
     output_size: (width, height) of finished frames, or None for the size the model works at.
+    autoencoder: own (the model's), tiny (TAESD, many times faster), auto (tiny for a live run of a large model if it can be
+    had), or a hub id or folder of an AutoencoderTiny or AutoencoderKL.
     cuda_graph: capture the step on CUDA. threads: torch threads on the CPU, 0 = chosen by the engine.
     """
 
@@ -30,6 +32,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     accelerate: str = "none"
+    autoencoder: str = "auto"
     cuda_graph: bool = True
     threads: int = 0
     output_size: tuple[int, int] | None = None

@@ -44,12 +44,12 @@ TABLE: tuple[Parameter, ...] = (
 
     Parameter(name="mode", group="diffusion", kind=Kind.CHOICE, choices=("image_to_image", "text_to_image"), default="image_to_image", formerly=("sdmode",), doc="Re-imagine the input, or paint from the prompt alone."),
     Parameter(name="strength", group="diffusion", kind=Kind.FLOAT, default=0.8, range=(0, 1), smoothing=0.05, formerly=("denoise",), doc="How far the input is taken towards noise before it is re-imagined: 0 returns the input, 1 keeps the least of it."),
-    Parameter(name="steps", group="diffusion", kind=Kind.INT, default=1, range=(1, MAX_STEPS), formerly=("num_inference_steps",), doc="Denoising steps a frame; more is cleaner and later, not slower, as steps share one stream batch."),
+    Parameter(name="steps", group="diffusion", kind=Kind.INT, default=1, range=(1, MAX_STEPS), formerly=("num_inference_steps",), doc="Denoising steps a frame; more is cleaner. They share one stream batch: the frame comes later by as many frames, and on a GPU that one frame does not fill the rate hardly falls."),
     Parameter(name="step_list", group="diffusion", kind=Kind.LIST, default=(), range=(0, 999), longest=MAX_STEPS, formerly=("t_list",), doc="Explicit timesteps, largest first; when not empty it replaces strength and steps."),
     Parameter(name="step_method", group="diffusion", kind=Kind.CHOICE, choices=("auto", "consistency", "euler"), default="auto", doc="How a step goes on: consistency adds fresh noise after each step, Euler follows the noise found; auto asks the model."),
     Parameter(name="add_noise", group="diffusion", kind=Kind.TOGGLE, default=True, doc="Whether a consistency step adds noise again before the next one."),
     Parameter(name="stream_batch", group="diffusion", kind=Kind.TOGGLE, default=True, doc="Denoise frames at different steps in one model call; off runs all steps of a frame at once: less latency, lower rate."),
-    Parameter(name="frame_buffer", group="diffusion", kind=Kind.INT, default=1, range=(1, 8), doc="Frames taken in and given out together; more raises the rate on a fast GPU and the latency everywhere."),
+    Parameter(name="frame_buffer", group="diffusion", kind=Kind.INT, default=1, range=(1, 8), doc="Frames taken in together and shown one after the other; more can raise the rate on a GPU that one frame does not fill, and raises the latency everywhere."),
     Parameter(name="cross_frame_attention", group="diffusion", kind=Kind.TOGGLE, default=False, doc="Let frames of the stream batch attend to each other: steadier in time."),
 
     Parameter(name="guidance", group="guidance", kind=Kind.CHOICE, choices=("none", "self", "onetime", "full"), default="none", formerly=("cfg_type",), doc="Classifier-free guidance: none, residual against the input (self), residual against the negative prompt (onetime), or full."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,9 @@ from engine.models.loading_errors import plain_errors, quiet_libraries
 from engine.models.lora import MergedLora, merge_loras
 from engine.models.model_folder import ModelParts, find_folder, read_folder
 from engine.settings import PASSTHROUGH
+
+TINY_AUTOENCODERS = {False: "madebyollin/taesd", True: "madebyollin/taesdxl"}
+"""TAESD for the latents of SD 1.x and 2.x, and for those of SDXL."""
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 _PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v_prediction", "sample": "sample"}
@@ -101,6 +104,28 @@ def _read(card: ModelCard, dtype: torch.dtype) -> ModelParts:
 
         return read_single_file(path, dtype=dtype)
     return read_folder(find_folder(card, dtype=dtype), dtype=dtype)
+
+
+def with_autoencoder(loaded: LoadedModel, source: str) -> LoadedModel:
+    """The model with another autoencoder for the same latents: `tiny` for TAESD, or a hub id or folder of an AutoencoderTiny or
+    AutoencoderKL. ModelError if it cannot be had or has other latents."""
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    source = TINY_AUTOENCODERS[loaded.is_sdxl] if source == "tiny" else source
+    with quiet_libraries(), plain_errors(loaded.card, loaded.device):
+        try:
+            kind = AutoencoderTiny.load_config(source).get("_class_name")
+            vae = {"AutoencoderKL": AutoencoderKL}.get(kind, AutoencoderTiny).from_pretrained(source, torch_dtype=loaded.dtype)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"the autoencoder {source} could not be had: there is no such folder, or the hub cannot be reached; "
+                "load it once while online, or take --autoencoder own"
+            ) from error
+        channels = loaded.vae.config.latent_channels
+        if vae.config.latent_channels != channels:
+            raise ModelError(f"the autoencoder {source} has {vae.config.latent_channels} latent channels, the model {channels}")
+        vae.requires_grad_(False).eval().to(loaded.device).to(memory_format=torch.channels_last)
+    return replace(loaded, vae=vae, vae_is_tiny=type(vae).__name__ == "AutoencoderTiny", vae_upcast=False)
 
 
 def prediction_of(scheduler_class: str, config: Mapping[str, Any]) -> Prediction:

@@ -17,10 +17,10 @@ from engine.gpu.devices import choose_device, choose_dtype, device_text, set_thr
 from engine.gpu.timing import StageTimer
 from engine.gpu.transfer import Transfer
 from engine.models.autoencoder import Autoencoder
-from engine.models.catalogue import resolve
+from engine.models.catalogue import ModelError, resolve
 from engine.models.image_denoiser import ImageDenoiser
 from engine.models.text_encoder import TextEncoder
-from engine.models.weights import LoadedModel, load
+from engine.models.weights import LoadedModel, load, with_autoencoder
 from engine.pipelines.entry import Entry, Noises, Prompts
 from engine.pipelines.image_step import ImageStep
 from engine.pipelines.image_stream import ImageStream
@@ -53,7 +53,7 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
         # Live, sizes stay the same from frame to frame: worth looking for the fastest convolution once. Offline, the same
         # picture every time is worth more.
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = live, not live
-    loaded = load(resolve(settings.model), device=device, dtype=dtype, lora=settings.lora)
+    loaded, notes = load_model(settings, device, dtype, live=live)
     if settings.accelerate == "compile":
         compile_parts(loaded)
     encoder = TextEncoder(loaded, device=device, dtype=dtype)
@@ -66,13 +66,30 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
         output_size=settings.output_size,
         cuda_graph=settings.cuda_graph and device.type == "cuda",
         overlap=1 if live and device.type == "cuda" else 0,
-        told=encoder.take_problems,
+        told=lambda: [notes.pop() for _ in tuple(notes)] + encoder.take_problems(),
     )
     stream.device = device_text(device)
     if live and (settings.accelerate == "compile" or device.type == "cuda"):
         seconds = warm_up(stream, values)
         (log.warning if settings.accelerate == "compile" else log.info)("the first frames took %.1f s to prepare", seconds)
     return stream
+
+
+def load_model(settings: Settings, device: torch.device, dtype: torch.dtype, *, live: bool) -> tuple[LoadedModel, list[str]]:
+    """The model, and what is to be told about it.
+
+    An autoencoder of `auto` is the tiny one for a live run, if it can be had: a large model's own takes longer than its UNet.
+    """
+    loaded = load(resolve(settings.model), device=device, dtype=dtype, lora=settings.lora)
+    wanted = settings.autoencoder
+    if wanted == "own" or (wanted == "auto" and (not live or loaded.vae_is_tiny or loaded.image_conditioned)):
+        return loaded, []
+    try:
+        return with_autoencoder(loaded, "tiny" if wanted == "auto" else wanted), []
+    except ModelError as error:
+        if wanted != "auto":
+            raise
+        return loaded, [f"{error}; meanwhile the model's own runs, which is slower"]
 
 
 def assemble(

@@ -16,7 +16,7 @@ from engine.models.text_encoder import PromptEmbedding
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A frame in flight with everything it entered with: a knob that turns later does not reach it.
+    """A frame in flight with what it entered with: a knob of its denoising that turns later does not reach it.
 
     noise: float32 [steps, C, h, w], one a step. latent, reference, image: float32 [1, C, h, w], between steps.
     dry [1, 3, H, W], alpha [1, 1, H, W]: the input, fitted; None: it entered without a picture, or without an alpha channel.

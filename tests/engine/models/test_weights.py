@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from engine.models.catalogue import BY_NAME, ModelError, resolve
 from engine.models.loading_errors import plain_errors
-from engine.models.weights import LoadedModel, load, prediction_of
+from engine.models.weights import LoadedModel, load, prediction_of, with_autoencoder
+from engine.pipelines.image_build import load_model
+from engine.settings import Settings
 
 TinyModel = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -216,3 +218,24 @@ def test_loading_says_nothing_on_the_terminal(tiny_model: TinyModel) -> None:
         [sys.executable, "-c", code, str(tiny_model("flow"))], check=True, capture_output=True, text=True, timeout=120
     )
     assert (run.stdout, run.stderr) == ("", "")
+
+
+def test_another_autoencoder_for_the_same_latents(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    model = load(resolve(str(tiny_model("sd15"))), device=CPU, dtype=torch.float32)
+    tiny = with_autoencoder(model, str(tiny_model("flow") / "vae"))
+    assert tiny.vae_is_tiny and not model.vae_is_tiny and tiny.unet is model.unet
+    assert not any(weight.requires_grad for weight in tiny.vae.parameters())
+    with pytest.raises(ModelError, match="taesd could not be had"):
+        with_autoencoder(model, "tiny")
+    with pytest.raises(ModelError, match="could not be had"):
+        with_autoencoder(model, str(tmp_path))
+
+
+def test_a_live_run_wants_the_tiny_autoencoder_and_goes_on_without(tiny_model: Callable[[str], Path]) -> None:
+    settings = Settings(model=str(tiny_model("sd15")))
+    loaded, notes = load_model(settings, CPU, torch.float32, live=True)
+    assert not loaded.vae_is_tiny and "meanwhile the model's own runs" in notes[0]
+    assert load_model(settings, CPU, torch.float32, live=False)[1] == []
+    assert load_model(Settings(model=str(tiny_model("flow"))), CPU, torch.float32, live=True)[1] == []
+    with pytest.raises(ModelError, match="could not be had"):
+        load_model(Settings(model=str(tiny_model("sd15")), autoencoder="tiny"), CPU, torch.float32, live=True)
