@@ -133,16 +133,20 @@ class App:
     def _open_sinks(self, ending: contextlib.ExitStack) -> tuple[devices.LiveSink, ...]:
         if not self._options.sinks:
             return self._open_default_sink(ending)
-        sinks = tuple(devices.open_sink(text, fps=self._fps) for text in self._options.sinks)
+        sinks = tuple(self._open_sink(text) for text in self._options.sinks)
         for sink in sinks:
             self._start(sink.describe(), sink.start, sink.stop, ending)
         return sinks
+
+    def _open_sink(self, text: str) -> devices.LiveSink:
+        size = self._opening.settings.output_size or self._size
+        return devices.open_sink(text, fps=self._fps, size=size, in_process=self._options.in_process)
 
     def _open_default_sink(self, ending: contextlib.ExitStack) -> tuple[devices.LiveSink, ...]:
         """An NDI sender under the first name that is free; without NDI, a plain warning and no sink."""
         for number in range(1, 10):
             name = devices.DEFAULT_SENDER + (f" {number}" if number > 1 else "")
-            sink = devices.open_sink(f"ndi:{name}", fps=self._fps)
+            sink = self._open_sink(f"ndi:{name}")
             try:
                 sink.start()
             except devices.NdiNameTaken:
@@ -171,7 +175,9 @@ class App:
 
         own = [name for sink in sinks if (name := devices.sender_name(sink))]
         fps = self._fps or PATTERN_FPS
-        return devices.open_source(self._options.source, put, size=self._size, fps=fps, ignore=own)
+        return devices.open_source(
+            self._options.source, put, size=self._size, fps=fps, ignore=own, in_process=self._options.in_process
+        )
 
     def _make_output(self, engine: Engine, sinks: tuple[Sink, ...]) -> Output:
         return Output(

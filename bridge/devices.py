@@ -1,4 +1,4 @@
-"""Opens the sources and sinks that the command line names. What they are lives in sources, sinks and ndi."""
+"""Opens the sources and sinks that the command line names. What they are lives in sources, sinks and ndi_devices."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Protocol
 
 from bridge.mistake import Mistake
 from bridge.ndi.library import NdiNameTaken, NdiRefused, NdiUnavailable
-from bridge.ndi.receiver import NdiReceiver
-from bridge.ndi.sender import NdiSender
-from bridge.report import version
+from bridge.ndi_devices import NdiSinkDevice, NdiSourceDevice
 from bridge.sinks.frame_writer import SinkError
 from bridge.sources.own_thread import Put, SourceError
 from bridge.sources.parse import BadSpec, SinkSpec, SourceSpec, parse_sink, parse_source
-from engine.frames import Frame
 from engine.ports import Sink
 
 DEVICE_ERRORS = (BadSpec, SourceError, SinkError, NdiUnavailable, NdiRefused)
@@ -89,102 +86,28 @@ class LiveSink(Sink, Protocol):
         ...
 
 
-class NdiSourceDevice:
-    """An NDI receiver as a live source."""
-
-    ended = False
-
-    def __init__(self, put: Put, wanted: str, *, ignore: Sequence[str]) -> None:
-        """wanted: a name or host:port. ignore: senders of ours, which `any` must not find."""
-        self._wanted = wanted
-        self._receiver = NdiReceiver(source=wanted, put=put, ignore=ignore)
-
-    @property
-    def state(self) -> str:
-        """waiting, connected or stale."""
-        return self._receiver.statistics().state.value
-
-    @property
-    def error(self) -> str:
-        """Why it is not connected, or what is wrong with its frames."""
-        return self._receiver.statistics().last_error
-
-    def set_tally(self, *, program: bool, preview: bool) -> None:
-        """What the sender is told about itself."""
-        self._receiver.set_tally(program=program, preview=preview)
-
-    def start(self) -> None:
-        """Look for the source and receive it whenever it is there. Raises NdiUnavailable."""
-        self._receiver.start()
-
-    def stop(self) -> None:
-        """End within two seconds."""
-        self._receiver.stop()
-
-    def describe(self) -> str:
-        """One line."""
-        found = self._receiver.statistics()
-        size = f" {found.width}x{found.height}" if found.width else ""
-        return f"NDI {found.source_name or self._wanted}{size}"
-
-
-class NdiSinkDevice:
-    """An NDI sender as a live sink."""
-
-    def __init__(self, name: str, *, fps: float) -> None:
-        self._name = name
-        self._sender = NdiSender(name=name, frame_rate=fps or 30.0, version=version())
-
-    @property
-    def error(self) -> str:
-        """What went wrong with the newest frame."""
-        return self._sender.statistics().last_error
-
-    def start(self) -> None:
-        """Announce the sender. Raises NdiUnavailable or NdiRefused."""
-        self._sender.start()
-
-    def stop(self) -> None:
-        """End within two seconds."""
-        self._sender.stop()
-
-    def show(self, frame: Frame) -> None:
-        """Send, if anyone receives."""
-        self._sender.show(frame)
-
-    def tally(self) -> tuple[bool, bool]:
-        """Whether a receiver has it on program, and on preview."""
-        statistics = self._sender.statistics()
-        return statistics.on_program, statistics.on_preview
-
-    def set_rate(self, fps: float) -> None:
-        """Tell receivers another rate (Hz, above 0)."""
-        self._sender.frame_rate = fps
-
-    @property
-    def source_name(self) -> str:
-        """What receivers see; the machine's name is in it once the sender is announced."""
-        return self._sender.statistics().source_name or self._name
-
-    def describe(self) -> str:
-        """One line: the name to pick in a receiving program."""
-        return f"NDI {self.source_name}"
-
-
-def open_source(text: str, put: Put, *, size: tuple[int, int], fps: float, ignore: Sequence[str]) -> LiveSource:
+def open_source(
+    text: str, put: Put, *, size: tuple[int, int], fps: float, ignore: Sequence[str], in_process: bool = False
+) -> LiveSource:
     """The source that `text` names, not started. size (width, height) and fps (Hz) are those of a test pattern;
-    ignore: NDI senders of ours. Raises Mistake."""
+    ignore: NDI senders of ours. in_process: NDI stays in this process. Raises Mistake."""
     try:
-        return _source(parse_source(text), put, size=size, fps=fps, ignore=ignore)
+        return _source(parse_source(text), put, size=size, fps=fps, ignore=ignore, in_process=in_process)
     except DEVICE_ERRORS as error:
         raise Mistake(str(error)) from error
 
 
-def open_sink(text: str, *, fps: float, every_frame: bool = False) -> LiveSink:
+def open_sink(
+    text: str, *, fps: float, every_frame: bool = False, size: tuple[int, int] | None = None, in_process: bool = False
+) -> LiveSink:
     """The sink that `text` names, not started. fps: the rate it will be shown frames at. every_frame: `show` waits
-    rather than drop, for rendering. Raises Mistake."""
+    rather than drop, for rendering. size: (width, height) of its frames if known. in_process: NDI stays in this process.
+    Raises Mistake."""
     try:
-        return _sink(parse_sink(text), fps=fps, every_frame=every_frame)
+        spec = parse_sink(text)
+        if spec.kind == "ndi":
+            return NdiSinkDevice(spec.name, fps=fps, size=size, in_process=in_process)
+        return _sink(spec, fps=fps, every_frame=every_frame)
     except DEVICE_ERRORS as error:
         raise Mistake(str(error)) from error
 
@@ -207,7 +130,9 @@ def source_pixels(text: str, *, size: tuple[int, int]) -> tuple[int, int] | None
     return None if spec.kind in ("ndi", "camera") else size
 
 
-def _source(spec: SourceSpec, put: Put, *, size: tuple[int, int], fps: float, ignore: Sequence[str]) -> LiveSource:
+def _source(
+    spec: SourceSpec, put: Put, *, size: tuple[int, int], fps: float, ignore: Sequence[str], in_process: bool
+) -> LiveSource:
     if spec.kind == "test":
         from bridge.sources.test_pattern import TestPattern
 
@@ -222,15 +147,13 @@ def _source(spec: SourceSpec, put: Put, *, size: tuple[int, int], fps: float, ig
         return CameraSource(put, spec.index)
     if spec.kind == "ndi":
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        return NdiSourceDevice(put, spec.name or f"{host}:{spec.port}", ignore=ignore)
+        return NdiSourceDevice(put, spec.name or f"{host}:{spec.port}", ignore=ignore, in_process=in_process)
     from bridge.sources.clip import ClipSource
 
     return ClipSource(put, _path(spec.path))
 
 
 def _sink(spec: SinkSpec, *, fps: float, every_frame: bool) -> LiveSink:
-    if spec.kind == "ndi":
-        return NdiSinkDevice(spec.name, fps=fps)
     if spec.kind == "null":
         from bridge.sinks.null_sink import NullSink
 
