@@ -37,10 +37,10 @@ class Run:
         )
 
     def engine(self) -> psutil.Process | None:
-        """The engine process."""
+        """The engine process: the spawned child that has not NDI in it."""
         for child in psutil.Process(self.process.pid).children():
             try:
-                if "spawn_main" in " ".join(child.cmdline()):
+                if "spawn_main" in " ".join(child.cmdline()) and not any("libndi" in one.path for one in child.memory_maps()):
                     return child
             except psutil.Error:  # it has just died and is not buried yet
                 continue
