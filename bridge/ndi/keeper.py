@@ -39,6 +39,7 @@ USUAL_BYTES = 1920 * 1080 * 4
 SHARE = 32
 """At first a frame gets one part in so many of what is free: the engine's rings are made after this one."""
 _MEMORY = Path("/dev/shm")
+_can_be_had = threading.Event()
 
 
 class Device(Protocol[Heard]):
@@ -98,14 +99,20 @@ class ChildKeeper(Generic[S]):
         self._wanted_bytes = max(self._wanted_bytes, frame_bytes)
         return True
 
-    def start(self) -> None:
-        """Return when the child is up. Raises NdiUnavailable, NdiNameTaken, NdiRefused. Nothing happens if it runs."""
+    def start(self, *, must_answer: bool) -> None:
+        """Return when the child is up. Raises NdiUnavailable, NdiNameTaken, NdiRefused. Nothing happens if it runs.
+
+        must_answer: False returns at once if another child has shown that NDI can be had here; what goes wrong then is
+        told as it is later on.
+        """
         if self._thread is not None:
             return
         segments.remove_orphans()
         self._refusal, self.error = None, ""
         self._stop.clear()
         self._settled.clear()
+        if not must_answer and _can_be_had.is_set():
+            self._settled.set()
         self._thread = threading.Thread(target=self._run, name=f"ndi {self._what} watch", daemon=True)
         atexit.register(self.stop)
         self._thread.start()
@@ -188,6 +195,7 @@ class ChildKeeper(Generic[S]):
                 self._now = value
             self._device.heard(value)
         if kind == "ready":
+            _can_be_had.set()
             self._settled.set()
         elif kind == "refused":
             self._fail(REFUSALS[value[0]](value[1]))

@@ -51,7 +51,7 @@ class NdiReceiverProcess:
 
     def start(self) -> None:
         """Start receiving. Raises NdiUnavailable, NdiRefused. A second start while running does nothing."""
-        self._keeper.start()
+        self._keeper.start(must_answer=False)
 
     def stop(self) -> None:
         """Stop and end the process (under 2 s). Harmless if not running."""

@@ -41,7 +41,7 @@ class NdiSenderProcess:
 
     def start(self) -> None:
         """Announce the sender and start. Raises NdiUnavailable, NdiNameTaken, NdiRefused."""
-        self._keeper.start()
+        self._keeper.start(must_answer=True)
 
     def stop(self) -> None:
         """End the sender and its process (under 2 s)."""

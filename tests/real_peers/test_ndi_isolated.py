@@ -31,6 +31,7 @@ from bridge.ndi.sender_process import NdiSenderProcess
 from bridge.ndi.receiver_process import NdiReceiverProcess
 sender = NdiSenderProcess(name=sys.argv[1]); sender.start()
 receiver = NdiReceiverProcess(source="nobody", put=lambda *frame: None); receiver.start()
+while not receiver.pid: time.sleep(0.01)
 print("up", sender.pid, receiver.pid, flush=True)
 time.sleep(60)
 """
@@ -242,17 +243,20 @@ def test_a_name_in_use_is_an_error_until_it_is_free(start_peer, ndi_name):
 
 def test_a_killed_parent_takes_its_children_and_memory_along(ndi_environment, ndi_name, until):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, ndi_name], env=ndi_environment, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
     try:
-        assert holder.stdout is not None
         word, *pids = holder.stdout.readline().split()
         assert word == "up"
         mine = f"{segments.PREFIX}_{holder.pid}_"
         assert len([name for name in segments.present() if name.startswith(mine)]) == 2
+        assert len(pids) == 2
         for pid in pids:
             os.kill(int(pid), signal.SIGINT)  # as Ctrl-C would, which is the parent's to answer
+        assert all(psutil.pid_exists(int(pid)) for pid in pids)
     finally:
         holder.kill()
         holder.wait(10)
+        holder.stdout.close()
     until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids), 5)
     again = NdiSenderProcess(name=ndi_name)
     again.start()  # the name is free, and what was left is swept
