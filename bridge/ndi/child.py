@@ -151,16 +151,20 @@ class _Talk:
         if statistics != self._told:
             self._told = statistics
             self.say("now", statistics)
-        while self._pipe.poll():
-            kind, value = self._pipe.recv()
-            if kind == "stop":
-                return False
-            apply(value)
+        try:
+            while self._pipe.poll():
+                kind, value = self._pipe.recv()
+                if kind == "stop":
+                    return False
+                apply(value)
+        except (EOFError, OSError):  # the parent is gone
+            return False
         return True
 
     def wait(self, seconds: float) -> None:
         """Until the parent says something, or for so long."""
-        self._pipe.poll(seconds)
+        with contextlib.suppress(EOFError, OSError):
+            self._pipe.poll(seconds)
 
     def say(self, kind: str, value: object) -> None:
         """Tell the parent."""
