@@ -32,6 +32,9 @@ from engine.shared_frames import FrameTooLarge, RingHandle, RingReader, RingWrit
 TELL_SECONDS = 0.05
 """How often the parent is told what has changed, and is listened to."""
 
+BEAT_SECONDS = 0.5
+"""How often it is told at least: a child that says nothing hangs."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SenderStart:
@@ -128,7 +131,7 @@ class _Talk:
     def __init__(self, pipe: Connection[Any, Any], statistics: Callable[[], object]) -> None:
         self._pipe, self._statistics = pipe, statistics
         self._told: object = None
-        self._next_at = 0.0
+        self._next_at = self._beat_at = 0.0
 
     def begin(self, start: Callable[[], None]) -> bool:
         """Start the device and tell how that went; False if it was refused."""
@@ -148,8 +151,8 @@ class _Talk:
             return True
         self._next_at = now + TELL_SECONDS
         statistics = self._statistics()
-        if statistics != self._told:
-            self._told = statistics
+        if statistics != self._told or now >= self._beat_at:
+            self._told, self._beat_at = statistics, now + BEAT_SECONDS
             self.say("now", statistics)
         try:
             while self._pipe.poll():

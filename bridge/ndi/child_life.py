@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -34,6 +35,7 @@ class ChildLife:
         finally:
             theirs.close()
         self._ears: list[Any] = [self._process.sentinel, self._pipe]
+        self._heard_at = time.monotonic()
 
     @property
     def pid(self) -> int:
@@ -45,12 +47,18 @@ class ChildLife:
         """How it ended; None while it runs."""
         return self._process.exitcode
 
+    @property
+    def silent_seconds(self) -> float:
+        """Since it was started or last heard."""
+        return time.monotonic() - self._heard_at
+
     def listen(self, take: Callable[[str, Any], None], seconds: float) -> bool:
         """Pass on what it says, waiting so long for something; False when it is gone."""
         ready = connection.wait(self._ears, seconds)
         try:
             while self._pipe.poll():
                 kind, value = self._pipe.recv()
+                self._heard_at = time.monotonic()
                 self.ready |= kind == "ready"
                 self.refused |= kind == "refused"
                 take(kind, value)

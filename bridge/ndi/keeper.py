@@ -27,8 +27,8 @@ S = TypeVar("S")
 Heard = TypeVar("Heard", contravariant=True)
 
 LISTEN_SECONDS = 0.05
-START_SECONDS = 20.0
-"""How long the first child may take until it has NDI loaded; it usually needs a quarter of a second."""
+PATIENCE_SECONDS = 10.0
+"""A child that says nothing for so long hangs; to load NDI it usually needs a quarter of a second."""
 HEALTHY_SECONDS = 5.0
 TOLD_SECONDS = 1.0
 """A death is told for at least so long, for whoever looks now and then."""
@@ -116,8 +116,7 @@ class ChildKeeper(Generic[S]):
         self._thread = threading.Thread(target=self._run, name=f"ndi {self._what} watch", daemon=True)
         atexit.register(self.stop)
         self._thread.start()
-        if not self._settled.wait(START_SECONDS):
-            self._refusal = NdiUnavailable(f"the NDI process did not answer for {START_SECONDS:.0f} s: is this computer overloaded?")
+        self._settled.wait()  # the watch never waits longer than its patience
         if self._refusal is not None:
             self.stop()
             raise self._refusal
@@ -159,7 +158,7 @@ class ChildKeeper(Generic[S]):
             return 0.0
         self.pid = child.pid
         well_since, larger = self._attend(child)
-        wanted_end = self._stop.is_set() or larger is not None
+        wanted_end, hangs = self._stop.is_set() or larger is not None, child.silent_seconds > PATIENCE_SECONDS
         child.end(self._take)
         self.pid = 0
         with self._knowing:
@@ -167,7 +166,8 @@ class ChildKeeper(Generic[S]):
         if larger is not None:
             self._use(larger)
         if not wanted_end and not child.refused:
-            self._fail(NdiRefused(death_in_words(self._what, child.exitcode)))
+            hung = f"the NDI {self._what} did not answer for {PATIENCE_SECONDS:g} s; it is started again"
+            self._fail(NdiRefused(hung if hangs else death_in_words(self._what, child.exitcode)))
         return None if wanted_end else time.monotonic() - (well_since or time.monotonic())
 
     def _launch(self, pipe: Connection[Any, Any]) -> Launch:
@@ -185,6 +185,8 @@ class ChildKeeper(Generic[S]):
                 if (wishes := self._device.wishes()) != set_to:
                     set_to = wishes
                     child.say("set", wishes)
+            if child.silent_seconds > PATIENCE_SECONDS:
+                return well_since, None
             if self._wanted_bytes > self._ring_bytes and (larger := self._larger_ring()) is not None:
                 return well_since, larger
         return well_since, None

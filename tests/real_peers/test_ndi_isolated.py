@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+from bridge.ndi import keeper
 from bridge.ndi.keeper import USUAL_BYTES
 from bridge.ndi.library import NdiNameTaken, NdiRefused
 from bridge.ndi.receiver import ReceiverState
@@ -217,6 +218,18 @@ def test_a_dead_receiver_is_replaced(how, start_peer, ndi_name, receive, until):
     assert (np.diff(indices) >= 1).all() and receiver.restarts == 1
     until(lambda: receiver.statistics().state is ReceiverState.CONNECTED and not receiver.statistics().last_error)
     assert receiver.statistics().connects == 2
+
+
+def test_a_hung_receiver_is_replaced(start_peer, ndi_name, receive, until, monkeypatch):
+    monkeypatch.setattr(keeper, "PATIENCE_SECONDS", 2.0)
+    start_peer("cyndilib_send.py", "--name", ndi_name).expect("ready")
+    receiver, kept = receive(source=ndi_name)
+    until(lambda: len(kept.frames) >= 10)
+    os.kill(receiver.pid, signal.SIGSTOP)
+    until(lambda: "did not answer" in receiver.statistics().last_error)
+    before = kept.frames[-1][3]
+    until(lambda: kept.frames[-1][3] > before + 10)
+    assert receiver.restarts == 1
 
 
 def test_larger_frames_make_room_for_themselves(sender, showing, start_peer, ndi_name, receive, until):
