@@ -28,7 +28,7 @@ def _prompt_rows() -> tuple[Parameter, ...]:
         name = "prompt" if slot == 1 else f"prompt_{slot}"
         text = "What the picture should look like." if slot == 1 else f"Prompt {slot} of the blend."
         rows += [
-            Parameter(name=name, group="prompt", kind=Kind.TEXT, default="watercolor painting" if slot == 1 else "", doc=text),
+            Parameter(name=name, group="prompt", kind=Kind.TEXT, default="vaporwave" if slot == 1 else "", doc=text),
             Parameter(name=f"{name}_weight", group="prompt", kind=Kind.FLOAT, default=1.0 if slot == 1 else 0.0, range=(0, 1),
                       smoothing=0.1, doc=f"Share of prompt {slot} in the blend; the shares are normalised to a sum of 1."),
         ]  # fmt: skip
