@@ -32,6 +32,7 @@ import torch
 from engine.control.live_values import LiveValues
 from engine.frames import Frame, PixelFormat
 from engine.gpu.devices import choose_device, choose_dtype, device_text, set_threads
+from engine.gpu.host_memory import keep_freed_memory
 from engine.models.catalogue import resolve
 from engine.models.text_encoder import TextEncoder
 from engine.models.weights import LoadedModel, load
@@ -147,6 +148,8 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     threads = set_threads(settings)
+    if device.type == "cpu":
+        keep_freed_memory()  # as an engine does; the peer has it too
     if asked.random_weights:
         loaded = random_model(asked.random_weights, device=device, dtype=dtype)
     else:

@@ -14,6 +14,7 @@ from engine.control.live_values import Snapshot
 from engine.diffusion.schedule import Flow, NoiseCurve, VariancePreserving
 from engine.frames import Frame, PixelFormat
 from engine.gpu.devices import choose_device, choose_dtype, device_text, set_threads
+from engine.gpu.host_memory import keep_freed_memory
 from engine.gpu.timing import StageTimer
 from engine.gpu.transfer import Transfer
 from engine.models.autoencoder import Autoencoder
@@ -48,6 +49,7 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
     dtype = choose_dtype(settings, device)
     if device.type == "cpu":
         set_threads(settings)
+        keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)  # graphs and events are made on the current device
         # Live, sizes stay the same from frame to frame: worth looking for the fastest convolution once. Offline, the same

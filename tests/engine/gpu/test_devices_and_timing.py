@@ -72,3 +72,23 @@ def test_waiting_threads_sleep_in_an_engine() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "PASSIVE"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library's memory is arranged on Linux only")
+def test_freed_memory_is_kept_for_the_next_frame() -> None:
+    """Told by the system's own count of new pages: what is taken and freed again and again does not come as new pages."""
+    code = (
+        "import resource\n"
+        "import numpy as np\n"
+        "from engine.gpu.host_memory import keep_freed_memory\n"
+        "assert keep_freed_memory()\n"
+        "def work():\n"
+        "    parts = [np.ones(2_000_000, np.uint8) for _ in range(60)]\n"
+        "for _ in range(3): work()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(10): work()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pages_used = 10 * 60 * 2_000_000 // os.sysconf("SC_PAGE_SIZE")
+    assert int(found.stdout) < pages_used / 100
