@@ -5,7 +5,6 @@ It knows no processes, no devices and no parameters but those that say when to g
 
 from __future__ import annotations
 
-import collections
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from engine.control.live_values import Snapshot
 from engine.control.parameter import BadValue
 from engine.frames import Frame
 from engine.ports import Clock, Sink, Source, Stream
+from engine.rate import Rate
 from engine.settings import SettingsError
 from engine.shared_frames import FrameTooLarge
 from engine.spread import SpreadSink
@@ -69,29 +69,6 @@ class MonotonicClock:
     def sleep_until(self, moment: float) -> None:
         """Return at `moment`, at once if it has passed."""
         time.sleep(max(moment - time.monotonic(), 0.0))
-
-
-class Rate:
-    """Events a second over the last second, or over the last two events where they come more slowly."""
-
-    def __init__(self) -> None:
-        self._moments: collections.deque[float] = collections.deque()
-
-    def count(self, now: float) -> None:
-        """One event at `now`."""
-        self._moments.append(now)
-        while len(self._moments) > 2 and self._moments[0] < now - 1.0:
-            self._moments.popleft()
-
-    def at(self, now: float) -> float:
-        """Events a second; 0 once they stayed away for a second and for three times their distance."""
-        if len(self._moments) < 2:
-            return 0.0
-        span = self._moments[-1] - self._moments[0]
-        distance = span / (len(self._moments) - 1)
-        if distance <= 0.0 or now - self._moments[-1] > max(1.0, 3 * distance):
-            return 0.0
-        return 1.0 / distance
 
 
 def run(

@@ -158,7 +158,7 @@ class ImageStream:
         painting = values.text("mode") == "text_to_image"
         shown = None if painting else self._last_input
         if shown is None and not painting:
-            return
+            return  # nothing to dream of yet
         slot = self._entry.slot(frame, values, now=self._clock())
         if shown is not None:
             slot.dry, slot.alpha = self._entry.picture(self._transfer.upload(shown.pixels), shown.format, values)
