@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge import announce, devices
-from bridge.clock import MonotonicClock
 from bridge.engine_room import Engine, make_engine
 from bridge.fallback import InputTap
 from bridge.mistake import Mistake
@@ -22,6 +21,7 @@ from bridge.status_line import StatusLine, speak_through
 from bridge.stop_signals import StopSignals
 from bridge.watch import Watch
 from bridge.web import WebServer, WebUnavailable
+from engine.clock import MonotonicClock
 from engine.control.live_values import Snapshot
 from engine.frames import PixelFormat, Pixels
 from engine.ports import Sink

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bridge.clock import MonotonicClock
 from bridge.engine_facts import BackOff, EngineFacts
+from engine.clock import MonotonicClock
 from engine.control.live_values import LiveValues
 from engine.frames import Frame, PixelFormat, Pixels
 from engine.latest import Latest

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
-from bridge.clock import MonotonicClock
 from bridge.engine_facts import BackOff, EngineFacts
 from bridge.engine_life import EngineLife
 from bridge.engine_rings import EngineRings
 from bridge.value_feed import ValueFeed
 from engine import segments
+from engine.clock import MonotonicClock
 from engine.control.live_values import LiveValues
 from engine.frames import PixelFormat, Pixels
 from engine.live_channel import Message

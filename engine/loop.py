@@ -5,7 +5,6 @@ It knows no processes, no devices and no parameters but those that say when to g
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -57,18 +56,6 @@ class Report:
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     """The last failure in plain words, until all was well for some seconds."""
-
-
-class MonotonicClock:
-    """`time.monotonic`, the clock of every captured_at."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
-
-    def sleep_until(self, moment: float) -> None:
-        """Return at `moment`, at once if it has passed."""
-        time.sleep(max(moment - time.monotonic(), 0.0))
 
 
 def run(

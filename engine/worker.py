@@ -19,14 +19,14 @@ from multiprocessing import connection
 from typing import Protocol, cast
 
 from engine import segments
+from engine.clock import MonotonicClock
 from engine.control.live_values import Snapshot
-from engine.control.parameter import BadValue
 from engine.frames import Frame
 from engine.live_channel import ChannelHandle, EngineEnd
-from engine.loop import MonotonicClock, Report, plain_words, run
+from engine.loop import MISTAKES, Report, plain_words, run
 from engine.pipelines.build import BuiltStream
-from engine.settings import Settings, SettingsError
-from engine.shared_frames import FrameTooLarge, RingHandle, RingReader, RingWriter
+from engine.settings import Settings
+from engine.shared_frames import RingHandle, RingReader, RingWriter
 
 BUILD_STREAM = "engine.pipelines.build:build_stream"
 """Where the stream comes from, as `module:function`."""
@@ -100,7 +100,7 @@ def describe(stream: BuiltStream) -> dict[str, object]:
 
 def is_users_mistake(error: BaseException) -> bool:
     """Whether starting again with the same settings would only fail again."""
-    return isinstance(error, (SettingsError, BadValue, FrameTooLarge))
+    return isinstance(error, MISTAKES)
 
 
 class _RingSink:

@@ -24,9 +24,9 @@ import psutil
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bridge.clock import MonotonicClock
 from bridge.supervisor import EngineProcess
 from engine import segments
+from engine.clock import MonotonicClock
 from engine.control.live_values import LiveValues
 from engine.frames import PixelFormat
 from engine.settings import PASSTHROUGH, Settings, parse_size

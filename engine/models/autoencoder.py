@@ -43,12 +43,8 @@ class Autoencoder:
         """RGB [B, 3, H, W] in [-1, 1] to scaled latents [B, C, H/factor, W/factor]; H and W are multiples of `factor`."""
         return ((self._encoded(rgb) - self._shift) * self._scale).to(self.dtype)
 
-    def encode_unscaled(self, rgb: Tensor) -> Tensor:
-        """As `encode` without scale and shift: the image condition of InstructPix2Pix (Brooks et al. 2023)."""
-        return self._encoded(rgb).to(self.dtype)
-
     def unscaled(self, latents: Tensor) -> Tensor:
-        """Latents as `encode` gives them, without scale and shift: what `encode_unscaled` gives, for no second encoding."""
+        """Latents as `encode` gives them, without scale and shift: the image condition of InstructPix2Pix (Brooks et al. 2023)."""
         return latents.float() / self._scale + self._shift
 
     def decode(self, latents: Tensor) -> Tensor:

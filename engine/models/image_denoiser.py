@@ -67,7 +67,7 @@ class ImageDenoiser:
         self._conditionings: OrderedDict[tuple[int, ...], tuple[Conditioning, Sequence[PromptEmbedding]]] = OrderedDict()
         self._projected: OrderedDict[int, tuple[KeysValues, PromptEmbedding]] = OrderedDict()
         self._time_ids: dict[tuple[int, int], Tensor] = {}
-        width = self.unet.config.time_cond_proj_dim
+        width = loaded.guidance_embedding_dim
         self._guidance_embedding = None if width is None else guidance_embedding(CONSISTENCY_GUIDANCE, width).to(device, dtype)
 
     @torch.inference_mode()

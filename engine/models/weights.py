@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from engine.diffusion.prediction import Prediction
 from engine.models.catalogue import SINGLE_FILES, ModelCard, ModelError
 from engine.models.loading_errors import plain_errors, quiet_libraries
 from engine.models.lora import MergedLora, merge_loras
@@ -18,7 +19,6 @@ from engine.settings import PASSTHROUGH
 TINY_AUTOENCODERS = {False: "madebyollin/taesd", True: "madebyollin/taesdxl"}
 """TAESD for the latents of SD 1.x and 2.x, and for those of SDXL."""
 
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 _PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v_prediction", "sample": "sample"}
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.clock import MonotonicClock, TickSchedule
+from bridge.clock import TickSchedule
+from engine.clock import MonotonicClock
 
 
 def taken(schedule: TickSchedule, now: float, rate: float) -> float:

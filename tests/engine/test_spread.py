@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from engine.clock import MonotonicClock
 from engine.frames import Frame, PixelFormat
-from engine.loop import MonotonicClock
 from engine.spread import SpreadSink
 
 
