@@ -68,6 +68,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(name="height", group="picture", kind=Kind.INT, default=512, range=(64, 2048), unit="px", doc="Height the model works at; rounded to what the model can take."),
     Parameter(name="fit", group="picture", kind=Kind.CHOICE, choices=("fill", "fit", "letterbox", "stretch"), default="fill", doc="How another shape of input is fitted: cropped, whole with its edges drawn out, whole with black bars, or distorted."),
     Parameter(name="feedback", group="picture", kind=Kind.FLOAT, default=0.0, range=(0, 0.95), smoothing=0.05, doc="Share of the last finished picture in the next input."),
+    Parameter(name="steadiness", group="picture", kind=Kind.FLOAT, default=0.5, range=(0, 1), smoothing=0.05, doc="How far flicker is averaged away along the motion of the input: 0 not at all, 1 until a third is left. Cuts and turned knobs show at once; text to image has no input and is left alone."),
     Parameter(name="mix", group="picture", kind=Kind.FLOAT, default=1.0, range=(0, 1), smoothing=0.05, formerly=("dry_wet",), doc="Dry/wet: 0 shows the input of the same moment, 1 the generated picture."),
     Parameter(name="without_input", group="picture", kind=Kind.CHOICE, choices=("hold", "dream"), default="hold", doc="What image to image does while no new frame comes: hold the picture, or go on re-imagining the last frame."),
     Parameter(name="reset", group="picture", kind=Kind.TRIGGER, doc="Forget the frames in flight and start afresh."),

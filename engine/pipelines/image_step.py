@@ -31,8 +31,8 @@ class StepKey:
 
     entering: rows, the first ones, that enter with this call; painting: they enter without a picture. size, output_size:
     (width, height) at the model and of finished pictures; fit: how the one becomes the other. finishing: rows whose picture
-    comes out. mixing, feeding: dry/wet below 1, feedback above 0. opaque: no finishing row has an alpha channel.
-    frame_groups: rows that attend to each other, or None.
+    comes out. mixing, feeding: dry/wet below 1, feedback above 0. steadying: somebody works on the pictures before they become
+    bytes. opaque: no finishing row has an alpha channel. frame_groups: rows that attend to each other, or None.
     """
 
     layout: Layout
@@ -44,6 +44,7 @@ class StepKey:
     finishing: tuple[int, ...]
     mixing: bool
     feeding: bool
+    steadying: bool
     opaque: bool
     frame_groups: tuple[int, ...] | None
 
@@ -55,7 +56,8 @@ class ImageStep:
     row; `x`, `reference` (and `image`, with an image-conditioned model) of the rows already in flight; `noise` and, unless
     painting, `rgb` [m, 3, H, W] of the entering rows; `dry` and `alpha` of the finishing rows and `last` [1, 3, H, W] as the key
     says. Outputs: `x_next`, `reference`, `x0` of every row; `image` of the entering rows; of the finishing rows `bytes` uint8
-    [F, H, W, 4], `sound` uint8 [F] (0: not all numbers are finite) and `wet` [1, 3, H, W] of the newest.
+    [F, H, W, 4] or, when steadying, `rgb` [F, 3, H, W] for `shown`, `sound` uint8 [F] (0: not all numbers are finite) and `wet`
+    [1, 3, H, W] of the newest.
     """
 
     def __init__(self, denoiser: ImageDenoiser, autoencoder: Autoencoder, *, timer: StageTimer, cuda_graph: bool) -> None:
@@ -146,8 +148,15 @@ class ImageStep:
         rgb = self.autoencoder.decode(finished)
         out["sound"] = (torch.isfinite(finished).flatten(1).all(1) & torch.isfinite(rgb).flatten(1).all(1)).to(torch.uint8)
         out["wet"] = rgb[:1]
+        if key.steadying:
+            out["rgb"] = rgb
+        else:
+            out["bytes"] = self.shown(key, inputs, rgb)
+
+    def shown(self, key: StepKey, inputs: Tensors, rgb: Tensor) -> Tensor:
+        """Bytes [F, H, W, 4] of finished pictures [F, 3, H, W]: dry/wet, alpha, the size that goes out."""
         if key.mixing:
             rgb = mix(inputs["dry"], rgb, inputs["coefficients"][MIX, 0])
         width, height = key.output_size
         alpha = None if key.opaque else fit(inputs["alpha"], width, height, key.fit, bars=1.0)
-        out["bytes"] = to_bgra(fit(rgb, width, height, key.fit), alpha)
+        return to_bgra(fit(rgb, width, height, key.fit), alpha)

@@ -21,6 +21,7 @@ from engine.models.attention import joinable
 from engine.pipelines.entry import Entry
 from engine.pipelines.image_step import ImageStep, StepKey
 from engine.pipelines.slots import EmissionOrder, Slot, keep
+from engine.pipelines.steadying import Steadying, trace_of
 from engine.pipelines.stillness import Stillness
 
 NO_NUMBERS = "the model gave no numbers for a frame, which was left out: if it goes on, choose --dtype bfloat16 or float32"
@@ -64,13 +65,14 @@ class ImageStream:
         self._told = told
         self._clock = clock
         self._stillness = Stillness()
+        self._steadying = Steadying(transfer)
         self._problems: list[str] = []
         self._last_input: Frame | None = None
         self.skipped = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget frames in flight, the feedback picture and the likeness to earlier frames; prompts and the last input stay."""
+        """Forget frames in flight, the feedback picture, the steadied one, likeness to earlier frames; prompts and the last input stay."""
         self._flying: list[Slot] = []
         self._gathered: list[Slot] = []
         self._order = EmissionOrder()
@@ -78,6 +80,7 @@ class ImageStream:
         self._wet: Tensor | None = None
         self._cold = True
         self._stillness.reset()
+        self._steadying.reset()
         self._entry.reset()
 
     @property
@@ -146,6 +149,7 @@ class ImageStream:
         finished = self.flush(values)
         self._entry.resize(values)
         self._wet = None
+        self._steadying.reset()
         return finished
 
     def _gather(self, frame: Frame | None, values: Snapshot) -> None:
@@ -162,6 +166,7 @@ class ImageStream:
         slot = self._entry.slot(frame, values, now=self._clock())
         if shown is not None:
             slot.dry, slot.alpha = self._entry.picture(self._transfer.upload(shown.pixels), shown.format, values)
+            slot.trace = trace_of(shown, values, size=self.size, index=slot.index, prompt=slot.prompt, negative=slot.negative)
         if self._gathered and (self._gathered[0].dry is None) != (slot.dry is None):
             self._enter_gathered(values)
         self._gathered.append(slot)
@@ -192,13 +197,20 @@ class ImageStream:
         prompts = [slots[i].negative or slots[i].prompt for i in key.layout.negative] + [slot.prompt for slot in slots]
         conditioning = self._step.denoiser.condition(prompts, height=self.size[1], width=self.size[0])
         table = coefficient_table(plans, beside=(values.number("mix"), values.number("feedback")))
-        out = self._step(key, self._inputs(key, slots, self._transfer.numbers(table)), conditioning)
+        inputs = self._inputs(key, slots, self._transfer.numbers(table))
+        out = self._step(key, inputs, conditioning)
         for i, slot in enumerate(slots):
             keep(slot, i, out, entered=i < len(entering))
         self._flying = [slot for slot in slots if not slot.denoised]
         if finishing:
             self._wet = out["wet"]
             finished = tuple(slots[i] for i in finishing)
+            if key.steadying:
+                with self._step.timer.stage("steady"):
+                    rgb = self._steadying(out["rgb"], [slot.trace for slot in finished], values.number("steadiness"))
+                    out["bytes"] = self._step.shown(key, inputs, rgb)
+            else:
+                self._steadying.reset()
             for i in finishing if self.watch_latent is not None else ():
                 self.watch_latent(slots[i].index, out["x0"][i : i + 1])  # type: ignore[misc]
             self._arriving.append(_Arriving(finished, self._transfer.download(out["bytes"], out["sound"]), key.opaque))
@@ -216,6 +228,7 @@ class ImageStream:
             finishing=finishing,
             mixing=values.number("mix") < 1.0 and all(slots[i].dry is not None for i in finishing),
             feeding=values.number("feedback") > 0.0 and self._wet is not None,
+            steadying=values.number("steadiness") > 0.0 and any(slots[i].trace is not None for i in finishing),
             opaque=not finishing or any(slots[i].alpha is None for i in finishing),
             frame_groups=groups if values.toggle("cross_frame_attention") and joinable(groups) else None,
         )

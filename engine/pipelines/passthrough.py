@@ -13,6 +13,7 @@ class Passthrough:
     model = PASSTHROUGH
     device = "none"
     dtype = "uint8"
+    runtime = "none"
     in_flight = 0
     arriving = False
     skipped = 0

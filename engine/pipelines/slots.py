@@ -12,6 +12,7 @@ from engine.diffusion.schedule import Schedule
 from engine.diffusion.stream_batch import RowPlan
 from engine.frames import Frame
 from engine.models.text_encoder import PromptEmbedding
+from engine.pipelines.steadying import Trace
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +21,7 @@ class Slot:
 
     noise: float32 [steps, C, h, w], one a step. latent, reference, image: float32 [1, C, h, w], between steps.
     dry [1, 3, H, W], alpha [1, 1, H, W]: the input, fitted; None: it entered without a picture, or without an alpha channel.
-    frame: the finished picture; lost: there is none, as the model gave no numbers for it.
+    trace: what it is steadied by; None: it is not. frame: the finished picture; lost: there is none, as the model gave no numbers for it.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Slot:
     image: Tensor | None = None
     dry: Tensor | None = None
     alpha: Tensor | None = None
+    trace: Trace | None = None
     frame: Frame | None = None
     lost: bool = False
 

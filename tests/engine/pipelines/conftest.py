@@ -17,6 +17,7 @@ from engine.models.weights import LoadedModel, load
 from engine.pipelines.image_build import LoadedImageStream, assemble
 from engine.pipelines.noise_source import NoiseSource
 from engine.pipelines.prompt_mix import PromptMix
+from engine.runtimes.runtime import Runtime
 
 CPU = torch.device("cpu")
 
@@ -36,11 +37,13 @@ def loaded(tiny_model: Callable[[str], Path]) -> Callable[[str], LoadedModel]:
 
 @pytest.fixture
 def make_stream(loaded: Callable[[str], LoadedModel]) -> Callable[..., tuple[LoadedImageStream, LiveValues]]:
-    """A stream of a kind at 64x64 and its values, set as asked and without fades."""
+    """A stream of a kind at 64x64 and its values, set as asked, without fades and unsteadied."""
 
-    def make(kind: str = "sd15", overlap: int = 0, output_size: tuple[int, int] | None = None, **asked: object):  # type: ignore[no-untyped-def]
+    def make(kind: str = "sd15", overlap: int = 0, output_size: tuple[int, int] | None = None,
+        runtime: Runtime | None = None, **asked: object,
+    ):  # type: ignore[no-untyped-def]
         values = LiveValues()
-        values.set_many({"width": 64, "height": 64, "prompt": "a cat", "prompt_fade": 0, "strength": 0.7, **asked})
+        values.set_many({"width": 64, "height": 64, "prompt": "a cat", "prompt_fade": 0, "strength": 0.7, "steadiness": 0, **asked})
         values.jump()
         model = loaded(kind)
         encoder = TextEncoder(model, device=CPU, dtype=torch.float32)
@@ -51,6 +54,7 @@ def make_stream(loaded: Callable[[str], LoadedModel]) -> Callable[..., tuple[Loa
             noises=NoiseSource(CPU),
             overlap=overlap,
             output_size=output_size,
+            runtime=runtime,
             clock=lambda: 123.0,
         )
         return stream, values

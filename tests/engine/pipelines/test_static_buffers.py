@@ -48,7 +48,7 @@ class ReplayedCalls(GraphedCalls):
 TURNS: dict[int, dict[str, object]] = {
     8: {"prompt": "oil"}, 12: {"strength": 0.4}, 16: {"guidance": "self", "guidance_scale": 1.5}, 24: {"guidance_scale": 1.8, "delta": 0.5},
     28: {"steps": 1}, 36: {"mix": 0.5}, 40: {"mix": 0.2}, 44: {"seed": 5}, 48: {"feedback": 0.3}, 52: {"feedback": 0.6}, 56: {"mix": 1.0},
-    60: {"steps": 3, "guidance": "full", "negative_prompt": "water"}, 72: {"width": 96}, 84: {"fit": "letterbox"},
+    60: {"steps": 3, "guidance": "full", "negative_prompt": "water"}, 66: {"steadiness": 0.7}, 72: {"width": 96}, 84: {"fit": "letterbox"},
     90: {"step_method": "euler"}, 96: {"guidance": "onetime"}, 106: {"cross_frame_attention": True}, 114: {"mode": "text_to_image"},
 }  # fmt: skip
 
