@@ -32,7 +32,7 @@ Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size the model wo
 OutputSize = Annotated[str | None, typer.Option(metavar="WxH", help="Size of finished frames.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Accelerate = Annotated[str, typer.Option(help="none or compile.")]
+Accelerate = Annotated[str, typer.Option(help="auto, none, openvino or compile.")]
 Coder = Annotated[str, typer.Option("--autoencoder", help="auto, own, tiny, a hub id or a folder.")]
 Loras = Annotated[
     list[str] | None,
@@ -112,7 +112,7 @@ def run(
     output_size: OutputSize = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    accelerate: Accelerate = "none",
+    accelerate: Accelerate = "auto",
     autoencoder: Coder = "auto",
     lora: Loras = None,
     seconds: Seconds = None,
@@ -156,7 +156,7 @@ def render(
     output_size: OutputSize = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    accelerate: Accelerate = "none",
+    accelerate: Accelerate = "auto",
     autoencoder: Coder = "auto",
     lora: Loras = None,
     frames: Frames = 0,

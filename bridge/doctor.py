@@ -28,7 +28,7 @@ def examine(*, osc_port: int, web_port: int) -> bool:
     """Print a line for each part; whether all of them are well."""
     print(f"Phosphene {version()}")
     looks: tuple[Callable[[], Finding], ...] = (
-        _torch, _device, _libraries, _embedded_model, _presets, _ndi, _encoder, _shared_memory,
+        _torch, _device, _libraries, _runtime, _embedded_model, _presets, _ndi, _encoder, _shared_memory,
         lambda: _port("OSC port", socket.SOCK_DGRAM, osc_port, "--osc-port"),
         lambda: _port("web port", socket.SOCK_STREAM, web_port, "--web-port"),
     )  # fmt: skip
@@ -90,6 +90,18 @@ def _libraries() -> Finding:
             missing.append(name)
     remedy = f"pip install {' '.join(missing)}" if missing else ""
     return Finding("model libraries", ", ".join(found) or "none", remedy)
+
+
+def _runtime() -> Finding:
+    """What runs the networks on a CPU; OpenVINO is a choice, so its absence is no problem."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    try:
+        found = f"OpenVINO {version_of('openvino')}: live runs on a CPU change over to it where it is not slower than torch"
+    except PackageNotFoundError:
+        found = "torch; on a CPU OpenVINO is faster for most models: pip install openvino"
+    return Finding("runtime", found)
 
 
 def _embedded_model() -> Finding:

@@ -16,13 +16,15 @@ class EngineFacts:
     state: starting, loading, running, waiting, restarting, stopped, or failed (a mistake that starting again cannot
     mend). frames_in: frames the engine took. frames_out: frames it finished. dropped: input frames replaced by a newer
     one before it took them. skipped: not computed, as they resembled the last. error: in plain words, empty when all is
-    well. stage_ms: milliseconds of a recent step, by stage. fps: finished a second.
+    well. runtime: what runs the networks, and in which precision. stage_ms: milliseconds of a recent step, by stage.
+    fps: finished a second.
     """
 
     state: str = "starting"
     model: str = ""
     device: str = ""
     dtype: str = ""
+    runtime: str = ""
     size: tuple[int, int] = (0, 0)
     frames_in: int = 0
     frames_out: int = 0

@@ -19,7 +19,7 @@ from engine.pipelines.build import BuiltStream
 from engine.ports import Clock, Source
 from engine.settings import Settings
 from engine.shared_frames import FrameTooLarge
-from engine.worker import BUILD_STREAM, find_build, is_users_mistake
+from engine.worker import BUILD_STREAM, describe, find_build, is_users_mistake
 
 
 class InProcessEngine:
@@ -115,7 +115,7 @@ class InProcessEngine:
         )
 
     def _describe(self, stream: BuiltStream) -> None:
-        self._know(model=stream.model, device=stream.device, dtype=stream.dtype, size=tuple(stream.size))
+        self._know(**(describe(stream) | {"size": tuple(stream.size)}))
 
     def _reporter(self, stream: BuiltStream) -> Callable[[Report], None]:
         def report(news: Report) -> None:

@@ -34,7 +34,7 @@ class Wishes:
     fps: float | None = None
     device: str = "auto"
     dtype: str = "auto"
-    accelerate: str = "none"
+    accelerate: str = "auto"
     autoencoder: str = "auto"
     loras: tuple[str, ...] = ()
 

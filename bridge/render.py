@@ -156,6 +156,7 @@ def _report(options: RenderOptions, opening: Opening, stream: BuiltStream, count
         model=stream.model,
         device=stream.device,
         dtype=stream.dtype,
+        runtime=stream.runtime,
         size=counts.size,
         seed=int(str(targets["seed"])),
         seconds=counts.seconds,

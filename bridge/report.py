@@ -23,7 +23,8 @@ class RunReport:
     frames_in: frames the engine took. frames_out: frames it finished. dropped: input frames replaced unseen by a newer
     one. skipped: not computed, as they resembled the last. shown: frames the sinks got, of which `repeated` were on
     before. fps: frames finished a second of the running time `seconds`. latency_ms: capture to sinks, over the whole
-    run. stage_ms: milliseconds of the engine's stages, recently. size: width and height of a finished frame.
+    run. runtime: what ran the networks, and in which precision. stage_ms: milliseconds of the engine's stages, recently.
+    size: width and height of a finished frame.
     """
 
     version: str
@@ -32,6 +33,7 @@ class RunReport:
     model: str
     device: str
     dtype: str
+    runtime: str
     size: tuple[int, int]
     seed: int
     seconds: float

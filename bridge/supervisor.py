@@ -137,7 +137,7 @@ class EngineProcess:
         if self._patience_seconds is not None:
             return self._patience_seconds
         on_gpu = self._facts.device.startswith("cuda") and self._life is not None and self._life.proven
-        slow = not on_gpu or self._settings.accelerate != "none"
+        slow = not on_gpu or self._settings.accelerate == "compile"
         return SLOW_PATIENCE_SECONDS if slow else GPU_PATIENCE_SECONDS
 
     def _take(self, message: Message) -> None:

@@ -52,6 +52,7 @@ class Watch:
         self._fresh = 0
         self._rate = 0.0
         self._revive_at = 0.0
+        self._runtime = ""
         self._told: dict[str, str] = {}
         self.failure = ""
 
@@ -81,6 +82,7 @@ class Watch:
             "size": "x".join(map(str, output.size)),
             "device": engine.device,
             "precision": engine.dtype,
+            "runtime": engine.runtime,
             "latency_ms": {name: round(value) for name, value in latency.items()},
             "stage_ms": {name: round(value, 1) for name, value in engine.stage_ms.items()},
             "frames_in": engine.frames_in,
@@ -100,6 +102,7 @@ class Watch:
             model=engine.model or settings.model,
             device=engine.device,
             dtype=engine.dtype,
+            runtime=engine.runtime,
             size=output.size if engine.size == (0, 0) else engine.size,
             seed=int(str(targets["seed"])),
             seconds=seconds,
@@ -152,9 +155,12 @@ class Watch:
                 self._source.start()
 
     def _tell_changes(self, engine: EngineFacts) -> None:
-        """Say once what went wrong, and once that it is well again."""
+        """Say once what runs the model, what went wrong, and that it is well again."""
         if not self._cannot_begin(engine):  # then the run ends with that error as its last word
             self._tell("engine", engine.error)
+        if engine.runtime not in ("", "none", self._runtime):
+            self._runtime = engine.runtime
+            self._status.say(f"  runtime   {engine.runtime}")
         self._tell("input", self._source.error)
         for sink in self._sinks:
             self._tell(sink.describe(), sink.error)

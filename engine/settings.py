@@ -8,7 +8,7 @@ from dataclasses import dataclass
 EMBEDDED = "embedded"
 PASSTHROUGH = "passthrough"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-ACCELERATIONS = ("none", "compile")
+ACCELERATIONS = ("auto", "none", "openvino", "compile")
 
 
 class SettingsError(ValueError):
@@ -20,7 +20,8 @@ class Settings:
     """Fixed for the life of one engine process.
 
     model: a catalogue name, a hub id, a folder, or a single file. lora: (path or hub id, scale) pairs merged at load.
-    device: auto, cpu, cuda, cuda:N, mps. dtype: one of DTYPES. accelerate: one of ACCELERATIONS.
+    device: auto, cpu, cuda, cuda:N, mps. dtype: one of DTYPES. accelerate: one of ACCELERATIONS;
+    auto changes a live run on a CPU over to OpenVINO, if it is installed, and back if it is slower than torch there; else none.
     output_size: (width, height) of finished frames, or None for the size the model works at.
     autoencoder: own (the model's), tiny (TAESD, many times faster), auto (tiny for a live run of a large model if it can be
     had), or a hub id or folder of an AutoencoderTiny or AutoencoderKL.
@@ -31,7 +32,7 @@ class Settings:
     lora: tuple[tuple[str, float], ...] = ()
     device: str = "auto"
     dtype: str = "auto"
-    accelerate: str = "none"
+    accelerate: str = "auto"
     autoencoder: str = "auto"
     cuda_graph: bool = True
     threads: int = 0

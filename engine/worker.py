@@ -1,6 +1,6 @@
 """The engine process: builds the stream, runs the loop, tells the bridge how it goes, and dies when the bridge does.
 
-Messages to the bridge, JSON objects: {"state": ...}, {"stream": {model, device, dtype, size}}, {"report": engine.loop's
+Messages to the bridge, JSON objects: {"state": ...}, {"stream": {model, device, dtype, runtime, size}}, {"report": engine.loop's
 Report}, {"failed": one plain line, "fault": "user" or "ours"}.
 """
 
@@ -95,7 +95,8 @@ def find_build(path: str) -> BuildStream:
 
 def describe(stream: BuiltStream) -> dict[str, object]:
     """What the stream runs, for the bridge."""
-    return {"model": stream.model, "device": stream.device, "dtype": stream.dtype, "size": list(stream.size)}
+    facts: dict[str, object] = {"model": stream.model, "device": stream.device, "dtype": stream.dtype, "runtime": stream.runtime}
+    return facts | {"size": list(stream.size)}
 
 
 def is_users_mistake(error: BaseException) -> bool:

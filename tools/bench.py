@@ -1,10 +1,12 @@
 """How fast an image stream is, host to host, beside diffusers' own pipeline on the same weights in the same run.
 
 Usage: python tools/bench.py image [--model M | --random-weights sd-turbo|sd15|sdxl-turbo] [--size WxH] [--steps 1,2,4]
-       [--device D] [--dtype T] [--frames N] [--guidance G] [--cuda-graph on|off|both] [--accelerate A] [--no-peer] [--json FILE]
+       [--device D] [--dtype T] [--frames N] [--guidance G] [--cuda-graph on|off|both] [--no-peer] [--json FILE]
+       [--accelerate none,openvino,compile]
 
 Frames differ from each other and are handed over as bytes on the host; a frame's time ends when its finished bytes are on the
-host. Prints a table and, with --json, writes the figures. Ratios are against the peer's median in the same run.
+host. Prints a table and, with --json, writes the figures. Ratios are against the peer, and against the
+eager run (`--accelerate none`) of the same steps, in the same run.
 """
 
 from __future__ import annotations
@@ -16,12 +18,11 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from engine.pipelines.build import let_waiting_threads_sleep
 
@@ -40,38 +41,28 @@ from engine.pipelines.image_build import LoadedImageStream, assemble, compile_pa
 from engine.pipelines.noise_source import NoiseSource
 from engine.pipelines.passthrough import Passthrough
 from engine.pipelines.prompt_mix import PromptMix
+from engine.runtimes.choice import choose_runtime
+from engine.runtimes.runtime import PRECISIONS
 from engine.settings import ACCELERATIONS, DTYPES, Settings, SettingsError, parse_size
 from tools.bench_models import CONFIGS, RandomPrompts, random_model
 from tools.bench_peer import Peer
+from tools.bench_table import Row, show
 
+MEASURED = tuple(name for name in ACCELERATIONS if name != "auto")
+"""`auto` is none of its own: it changes over on the way."""
 WARM_UP = 12
 PICTURES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What was measured of one case; times in milliseconds, latency from bytes in to bytes out of the same frame."""
-
-    case: str
-    steps: int
-    fps: float
-    latency_p50: float
-    latency_p95: float
-    latency_p99: float
-    stage_ms: dict[str, float]
-    ratio: float | None = None
-    warm_up_seconds: float = 0.0
-
-
-def pictures(width: int, height: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+def pictures(width: int, height: int) -> list[np.ndarray]:
     """Smooth pictures that differ, BGRX."""
     y, x = np.mgrid[:height, :width]
     waves = [127 + 120 * np.sin(np.stack([x / 31 + i, y / 23 - i, (x + y) / 41 + i, x * 0.0], axis=-1)) for i in range(PICTURES)]
     return [np.ascontiguousarray(wave.astype(np.uint8)) for wave in waves]
 
 
-def measure(case: str, stream: LoadedImageStream, values: LiveValues, frames: int, peer_fps: float | None) -> Row:
-    """Run warm-up and `frames` frames as fast as they go."""
+def measure(mark: str, stream: LoadedImageStream, values: LiveValues, frames: int, peer_fps: float | None) -> Row:
+    """Run warm-up and `frames` frames as fast as they go. mark: what to say of the case beside its runtime."""
     shown = pictures(*stream.size)
     sent: dict[int, float] = {}
     latencies: list[float] = []
@@ -85,16 +76,19 @@ def measure(case: str, stream: LoadedImageStream, values: LiveValues, frames: in
 
     started = time.perf_counter()
     feed(iter(range(WARM_UP)))
+    stream.networks.settle()
     warm = time.perf_counter() - started
+    feed(iter(range(WARM_UP, 2 * WARM_UP)))  # those in flight waited while the runtime got ready
     latencies.clear()
     started = time.perf_counter()
-    feed(iter(range(WARM_UP, WARM_UP + frames)))
+    feed(iter(range(2 * WARM_UP, 2 * WARM_UP + frames)))
     stream.flush(values.snapshot(0.0))
     seconds = time.perf_counter() - started
     p50, p95, p99 = (float(p) for p in np.percentile(latencies, (50, 95, 99)))
     fps = frames / seconds
     ratio = fps / peer_fps if peer_fps else None
-    return Row(case, int(values.get("steps") or 1), fps, p50, p95, p99, stream.stage_ms(), ratio, warm)
+    case = f"phosphene, {stream.runtime}{mark}"
+    return Row(case, int(str(values.get("steps"))), fps, p50, p95, p99, stream.stage_ms(), ratio, warm_up_seconds=warm)
 
 
 def loop_overhead_us(frames: int = 20_000) -> float:
@@ -108,13 +102,15 @@ def loop_overhead_us(frames: int = 20_000) -> float:
 
 
 def stream_of(
-    asked: argparse.Namespace, loaded: LoadedModel, values: LiveValues, *, graph: bool, cache: bool
+    asked: argparse.Namespace, loaded: LoadedModel, values: LiveValues, settings: Settings, *, graph: bool, cache: bool
 ) -> LoadedImageStream:
     """A stream over weights already loaded."""
     device = loaded.device
     encoder = None if asked.random_weights else TextEncoder(loaded, device=device, dtype=loaded.dtype)
     prompts = RandomPrompts(loaded) if encoder is None else PromptMix(encoder, wait=True)
     cuda = device.type == "cuda"
+    parameters = sum(weights.numel() for weights in loaded.unet.parameters())
+    runtime = choose_runtime(settings, device=device, dtype=loaded.dtype, parameters=parameters, live=True)
     return assemble(
         loaded,
         values.snapshot(0.0),
@@ -123,6 +119,7 @@ def stream_of(
         cuda_graph=graph and cuda,
         overlap=1 if cuda else 0,
         cache_prompt=cache,
+        runtime=runtime,
     )
 
 
@@ -136,6 +133,30 @@ def peer_rows(asked: argparse.Namespace, loaded: LoadedModel, size: tuple[int, i
     return rows
 
 
+def model_of(asked: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """The model asked for, freshly loaded."""
+    if asked.random_weights:
+        return random_model(asked.random_weights, device=device, dtype=dtype)
+    return load(resolve(asked.model), device=device, dtype=dtype)
+
+
+def our_rows(
+    asked: argparse.Namespace, loaded: LoadedModel, settings: Settings, size: tuple[int, int], peer_fps: dict[int, float]
+) -> list[Row]:
+    """Every case of the stream under one setting of accelerate."""
+    rows = []
+    graphs = either(asked.cuda_graph) if loaded.device.type == "cuda" else (False,)
+    for steps, graph, cache in itertools.product(asked.steps, graphs, either(asked.prompt_cache)):
+        values = LiveValues()
+        values.set_many({"width": size[0], "height": size[1], "steps": steps})
+        values.set_many({"guidance": asked.guidance, "strength": asked.strength})
+        values.jump()
+        graphed = replace(settings, cuda_graph=graph)
+        stream = stream_of(asked, loaded, values, graphed, graph=graph, cache=cache)
+        rows.append(measure("" if cache else ", prompt not cached", stream, values, asked.frames, peer_fps.get(steps)))
+    return rows
+
+
 def either(text: str) -> tuple[bool, ...]:
     """on, off or both."""
     return {"on": (True,), "off": (False,), "both": (False, True)}[text]
@@ -144,30 +165,21 @@ def either(text: str) -> tuple[bool, ...]:
 def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     """Measure all cases and print them."""
     width, height = parse_size(asked.size)
-    settings = Settings(model=asked.model, device=asked.device, dtype=asked.dtype, accelerate=asked.accelerate, threads=asked.threads)
+    settings = Settings(model=asked.model, device=asked.device, dtype=asked.dtype, accelerate="none", threads=asked.threads)
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     threads = set_threads(settings)
     if device.type == "cpu":
         keep_freed_memory()  # as an engine does; the peer has it too
-    if asked.random_weights:
-        loaded = random_model(asked.random_weights, device=device, dtype=dtype)
-    else:
-        loaded = load(resolve(asked.model), device=device, dtype=dtype)
+    loaded = model_of(asked, device, dtype)
     rows = peer_rows(asked, loaded, (width, height)) if asked.peer else []
     peer_fps = {row.steps: row.fps for row in rows}
-    if asked.accelerate == "compile":
-        compile_parts(loaded)
-    graphs = either(asked.cuda_graph) if device.type == "cuda" else (False,)
-    for steps in asked.steps:
-        for graph, cache in itertools.product(graphs, either(asked.prompt_cache)):
-            values = LiveValues()
-            values.set_many({"width": width, "height": height, "steps": steps, "guidance": asked.guidance, "strength": asked.strength})
-            values.jump()
-            stream = stream_of(asked, loaded, values, graph=graph, cache=cache)
-            marks = {", CUDA graph": graph, ", compiled": asked.accelerate == "compile", ", prompt not cached": not cache}
-            name = "phosphene" + "".join(mark for mark, there in marks.items() if there)
-            rows.append(measure(name, stream, values, asked.frames, peer_fps.get(steps)))
+    for accelerate in asked.accelerate:
+        if accelerate == "compile":  # which changes the modules it is done to
+            compile_parts(loaded := model_of(asked, device, dtype))
+        rows += our_rows(asked, loaded, replace(settings, accelerate=accelerate), (width, height), peer_fps)
+    eager = {row.steps: row.fps for row in rows if row.case == f"phosphene, torch {PRECISIONS[dtype]}"}
+    rows = [replace(row, to_eager=row.fps / eager[row.steps]) if row.steps in eager else row for row in rows]
     facts = {
         "model": asked.random_weights and f"random weights, {asked.random_weights}" or asked.model,
         "size": f"{width}x{height}",
@@ -185,21 +197,17 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     return {**facts, "rows": [asdict(row) for row in rows]}
 
 
-def show(console: Console, facts: dict[str, object], rows: Sequence[Row]) -> None:
-    """The table."""
-    console.print("  ".join(f"{name} {value}" for name, value in facts.items() if name not in ("command", "machine")))
-    table = Table("case", "steps", "fps", "p50 ms", "p95 ms", "p99 ms", "stages ms", "ratio", "warm-up s")
-    for row in rows:
-        stages = "  ".join(f"{name} {ms:.1f}" for name, ms in row.stage_ms.items())
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
-        figures = (f"{row.fps:.2f}", f"{row.latency_p50:.1f}", f"{row.latency_p95:.1f}", f"{row.latency_p99:.1f}")
-        table.add_row(row.case, str(row.steps), *figures, stages, ratio, f"{row.warm_up_seconds:.1f}")
-    console.print(table)
-
-
 def whole_numbers(text: str) -> list[int]:
     """`1,2,4` as numbers."""
     return [int(part) for part in text.split(",")]
+
+
+def accelerations(text: str) -> list[str]:
+    """`none,openvino` as names; argparse tells which are legal if one is not."""
+    names = text.split(",")
+    if not set(names) <= set(MEASURED):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one or more of {', '.join(MEASURED)}, joined by commas")
+    return names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -212,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     image.add_argument("--steps", type=whole_numbers, default=[1, 2, 4])
     image.add_argument("--device", default="auto")
     image.add_argument("--dtype", choices=DTYPES, default="auto")
-    image.add_argument("--accelerate", choices=ACCELERATIONS, default="none")
+    image.add_argument("--accelerate", type=accelerations, default=["none"], help=f"one or more of {', '.join(MEASURED)}")
     image.add_argument("--guidance", default="none")
     image.add_argument("--strength", type=float, default=0.5)
     image.add_argument("--threads", type=int, default=0, help="on a CPU; 0 = all processors")

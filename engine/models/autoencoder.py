@@ -5,9 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.models.weights import LoadedModel
+from engine.runtimes.runtime import Runtime, TorchRuntime
+
+
+class EncoderNetwork(nn.Module):
+    """An autoencoder's way in, as a function of tensors alone: RGB in [-1, 1] to unscaled latents, float32."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+        self._is_tiny = type(vae).__name__ == "AutoencoderTiny"
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, C, H/factor, W/factor], in the precision of the weights between."""
+        encoded = self.vae.encode(rgb.to(next(self.parameters()).dtype))
+        latents: Tensor = encoded.latents if self._is_tiny else encoded.latent_dist.mode()
+        return latents.float()
+
+
+class DecoderNetwork(nn.Module):
+    """An autoencoder's way out: unscaled latents to RGB about [-1, 1], in the precision of the weights."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, 3, h*factor, w*factor]."""
+        decoded: Tensor = self.vae.decode(latents.to(next(self.parameters()).dtype), return_dict=False)[0]
+        return decoded
 
 
 class Autoencoder:
@@ -17,15 +46,15 @@ class Autoencoder:
     `dtype` (SDXL's own, which overflows in float16) are run in theirs; what goes in and comes out is in `dtype`.
     """
 
-    def __init__(self, vae: Any, *, dtype: torch.dtype) -> None:
+    def __init__(self, vae: Any, *, dtype: torch.dtype, runtime: Runtime | None = None) -> None:
         config = vae.config
         weights = next(vae.parameters())
-        self._vae = vae
+        self._runtime = runtime or TorchRuntime()
+        self._encoder, self._decoder = EncoderNetwork(vae), DecoderNetwork(vae)
         self.dtype = dtype
-        self._weights_dtype = weights.dtype
-        self._is_tiny = type(vae).__name__ == "AutoencoderTiny"
+        is_tiny = type(vae).__name__ == "AutoencoderTiny"
         self.latent_channels = int(config.latent_channels)
-        blocks = config.encoder_block_out_channels if self._is_tiny else config.block_out_channels
+        blocks = config.encoder_block_out_channels if is_tiny else config.block_out_channels
         self.factor = int(2 ** (len(blocks) - 1))
         """Pixels a side of one latent element."""
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
@@ -35,13 +64,13 @@ class Autoencoder:
         self._scale = scaling / _channels(deviation if centred else [1.0], weights.device)
 
     @classmethod
-    def of(cls, loaded: LoadedModel) -> Autoencoder:
+    def of(cls, loaded: LoadedModel, *, runtime: Runtime | None = None) -> Autoencoder:
         """The autoencoder of a loaded model."""
-        return cls(loaded.vae, dtype=loaded.dtype)
+        return cls(loaded.vae, dtype=loaded.dtype, runtime=runtime)
 
     def encode(self, rgb: Tensor) -> Tensor:
         """RGB [B, 3, H, W] in [-1, 1] to scaled latents [B, C, H/factor, W/factor]; H and W are multiples of `factor`."""
-        return ((self._encoded(rgb) - self._shift) * self._scale).to(self.dtype)
+        return ((self._runtime("encoder", self._encoder, (rgb,)) - self._shift) * self._scale).to(self.dtype)
 
     def unscaled(self, latents: Tensor) -> Tensor:
         """Latents as `encode` gives them, without scale and shift: the image condition of InstructPix2Pix (Brooks et al. 2023)."""
@@ -49,14 +78,8 @@ class Autoencoder:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents [B, C, h, w] to RGB [B, 3, h*factor, w*factor] in [-1, 1]."""
-        decoded: Tensor = self._vae.decode(self.unscaled(latents).to(self._weights_dtype), return_dict=False)[0]
+        decoded = self._runtime("decoder", self._decoder, (self.unscaled(latents),))
         return decoded.clamp(-1, 1).to(self.dtype)
-
-    def _encoded(self, rgb: Tensor) -> Tensor:
-        """The unscaled latents, float32."""
-        encoded = self._vae.encode(rgb.to(self._weights_dtype))
-        latents: Tensor = encoded.latents if self._is_tiny else encoded.latent_dist.mode()
-        return latents.float()
 
 
 def _channels(values: list[float], device: torch.device) -> Tensor:

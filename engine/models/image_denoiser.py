@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.diffusion.prediction import Prediction
 from engine.models.attention import KeysValues, install, project_prompt
 from engine.models.text_encoder import PromptEmbedding, sdxl_time_ids
 from engine.models.weights import LoadedModel
+from engine.runtimes.runtime import NO_OPTIONS, Runtime, TorchRuntime
 
 CONSISTENCY_GUIDANCE = 8.5
 """Guidance scale that distilled consistency models are told through their timestep (Luo et al. 2023, section 4.2)."""
@@ -50,25 +52,70 @@ class Conditioning:
         return Conditioning(tokens=tokens, pooled=pooled, time_ids=time_ids, keys_values=pairs)
 
 
+class DenoiserNetwork(nn.Module):
+    """The UNet as a function of tensors alone, so that whatever runs networks can run it."""
+
+    def __init__(self, loaded: LoadedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.unet = loaded.unet
+        self._sdxl = loaded.is_sdxl
+        self._channels_last = device.type != "mps"
+        width = loaded.guidance_embedding_dim
+        embedding = None if width is None else guidance_embedding(CONSISTENCY_GUIDANCE, width).to(device, dtype)
+        self.guidance_embedding: Tensor | None
+        self.register_buffer("guidance_embedding", embedding, persistent=False)
+
+    def forward(self, x: Tensor, timesteps: Tensor, *told: Tensor, frame_groups: tuple[int, ...] | None = None) -> Tensor:
+        """x [N, C, h, w] and timesteps [N] to float32 [N, C', h, w]. told: as Conditioning.tensors gives them."""
+        tokens, pooled = told[0], told[1:3] if self._sdxl else ()
+        pairs = told[1 + len(pooled) :]
+        x = x.to(self.unet.conv_in.weight.dtype)
+        if self._channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        extra: dict[str, object] = {}
+        if pairs:
+            extra["prompt_kv"] = tuple(zip(pairs[::2], pairs[1::2], strict=True))
+        if frame_groups is not None:
+            extra["frame_groups"] = frame_groups
+        guidance = self.guidance_embedding
+        output: Tensor = self.unet(
+            x,
+            timesteps,
+            encoder_hidden_states=tokens,
+            timestep_cond=None if guidance is None else guidance.expand(x.shape[0], -1),
+            added_cond_kwargs=dict(zip(("text_embeds", "time_ids"), pooled, strict=True)) if pooled else None,
+            cross_attention_kwargs=extra or None,
+            return_dict=False,
+        )[0]
+        return output.float()
+
+
 class ImageDenoiser:
     """One contract for every UNet of diffusers: SD 1.x, 2.x, SDXL, LCM, InstructPix2Pix layouts.
 
     prediction: what the output means. image_conditioned: the network wants the clean latent of the input beside the noisy one.
     """
 
-    def __init__(self, loaded: LoadedModel, *, device: torch.device, dtype: torch.dtype, cache_prompt: bool = True) -> None:
-        self.unet = loaded.unet
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache_prompt: bool = True,
+        runtime: Runtime | None = None,
+    ) -> None:
         self.prediction: Prediction = loaded.prediction
         self.image_conditioned = loaded.image_conditioned
         self.device, self.dtype = device, dtype
         self._sdxl = loaded.is_sdxl
         self._cache_prompt = cache_prompt
-        self._crossing = install(self.unet)
+        self._crossing = install(loaded.unet)
+        self._network = DenoiserNetwork(loaded, device=device, dtype=dtype)
+        self._runtime = runtime or TorchRuntime()
         self._conditionings: OrderedDict[tuple[int, ...], tuple[Conditioning, Sequence[PromptEmbedding]]] = OrderedDict()
         self._projected: OrderedDict[int, tuple[KeysValues, PromptEmbedding]] = OrderedDict()
         self._time_ids: dict[tuple[int, int], Tensor] = {}
-        width = loaded.guidance_embedding_dim
-        self._guidance_embedding = None if width is None else guidance_embedding(CONSISTENCY_GUIDANCE, width).to(device, dtype)
 
     @torch.inference_mode()
     def condition(self, prompts: Sequence[PromptEmbedding], *, height: int, width: int) -> Conditioning:
@@ -127,28 +174,8 @@ class ImageDenoiser:
         frame_groups: see StreamAttention.
         """
         x = latents if image_latents is None else torch.cat((latents, image_latents), dim=1)
-        x = x.to(self.dtype)
-        if self.device.type != "mps":
-            x = x.contiguous(memory_format=torch.channels_last)
-        extra: dict[str, object] = {}
-        if conditioning.keys_values is not None:
-            extra["prompt_kv"] = conditioning.keys_values
-        if frame_groups is not None:
-            extra["frame_groups"] = frame_groups
-        added = None
-        if conditioning.pooled is not None:
-            added = {"text_embeds": conditioning.pooled, "time_ids": conditioning.time_ids}
-        guidance = self._guidance_embedding
-        output: Tensor = self.unet(
-            x,
-            timesteps,
-            encoder_hidden_states=conditioning.tokens,
-            timestep_cond=None if guidance is None else guidance.expand(len(x), -1),
-            added_cond_kwargs=added,
-            cross_attention_kwargs=extra or None,
-            return_dict=False,
-        )[0]
-        return output.float()
+        options: Mapping[str, Any] = NO_OPTIONS if frame_groups is None else {"frame_groups": frame_groups}
+        return self._runtime("denoiser", self._network, (x, timesteps, *conditioning.tensors()), options)
 
 
 def guidance_embedding(scale: float, width: int) -> Tensor:

@@ -29,6 +29,11 @@ class BuiltStream(Stream, Protocol):
         ...
 
     @property
+    def runtime(self) -> str:
+        """What runs its networks at present, and in which precision."""
+        ...
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height) it works at; (0, 0) if it takes every size."""
         ...

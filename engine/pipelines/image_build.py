@@ -27,6 +27,8 @@ from engine.pipelines.image_step import ImageStep
 from engine.pipelines.image_stream import ImageStream
 from engine.pipelines.noise_source import NoiseSource
 from engine.pipelines.prompt_mix import PromptMix
+from engine.runtimes.choice import choose_runtime
+from engine.runtimes.runtime import PRECISIONS, Runtime, TorchRuntime
 from engine.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,12 @@ class LoadedImageStream(ImageStream):
     model: str
     device: str
     dtype: str
+    networks: Runtime
+
+    @property
+    def runtime(self) -> str:
+        """What runs the networks at present."""
+        return self.networks.name
 
 
 def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> LoadedImageStream:
@@ -58,6 +66,8 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
     loaded, notes = load_model(settings, device, dtype, live=live)
     if settings.accelerate == "compile":
         compile_parts(loaded)
+    parameters = sum(weights.numel() for weights in loaded.unet.parameters())
+    runtime = choose_runtime(settings, device=device, dtype=dtype, parameters=parameters, live=live)
     encoder = TextEncoder(loaded, device=device, dtype=dtype)
     prompts = PromptMix(encoder, wait=not live, zero_negative=loaded.zero_negative)
     stream = assemble(
@@ -68,6 +78,7 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
         output_size=settings.output_size,
         cuda_graph=settings.cuda_graph and device.type == "cuda",
         overlap=1 if live and device.type == "cuda" else 0,
+        runtime=runtime,
         told=lambda: [notes.pop() for _ in tuple(notes)] + encoder.take_problems(),
     )
     stream.device = device_text(device)
@@ -105,13 +116,15 @@ def assemble(
     cuda_graph: bool = False,
     overlap: int = 0,
     cache_prompt: bool = True,
+    runtime: Runtime | None = None,
     told: Callable[[], list[str]] = list,
     clock: Callable[[], float] = time.monotonic,
 ) -> LoadedImageStream:
     """A stream over a loaded model with the given sources of prompts and noise."""
     device = loaded.device
-    autoencoder = autoencoder or Autoencoder.of(loaded)
-    denoiser = ImageDenoiser(loaded, device=device, dtype=loaded.dtype, cache_prompt=cache_prompt)
+    runtime = runtime or TorchRuntime(f"torch {PRECISIONS[loaded.dtype]}")
+    autoencoder = autoencoder or Autoencoder.of(loaded, runtime=runtime)
+    denoiser = ImageDenoiser(loaded, device=device, dtype=loaded.dtype, cache_prompt=cache_prompt, runtime=runtime)
     entry = Entry(
         prompts,
         noises,
@@ -131,6 +144,7 @@ def assemble(
         step, entry, Transfer(device), output_size=output_size, overlap=overlap, told=told, clock=clock
     )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(device), str(loaded.dtype).removeprefix("torch.")
+    stream.networks = runtime
     return stream
 
 

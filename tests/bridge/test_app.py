@@ -62,7 +62,7 @@ def test_a_run_of_so_many_frames_delivers_them_in_order_and_reports(tmp_path: Pa
     assert 0.0 < latency["p50"] <= latency["p95"] <= latency["p99"] < PATIENCE_SECONDS * 1000
     assert report["engine_restarts"] == 0 and report["error"] == ""
     assert report["sinks"] and report["source"].startswith("test pattern 192x128")
-    assert set(report) >= {"dropped", "skipped", "fps", "stage_ms", "device", "dtype", "version", "seconds", "osc"}
+    assert set(report) >= {"dropped", "skipped", "fps", "stage_ms", "device", "dtype", "runtime", "version", "seconds", "osc"}
 
 
 def test_seconds_count_from_when_the_engine_runs(tmp_path: Path) -> None:

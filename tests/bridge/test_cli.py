@@ -55,7 +55,7 @@ def is_one_plain_line(done: subprocess.CompletedProcess[str], *words: str) -> No
         (("run", "--preset", "watercolour"), ("watercolour", "watercolor")),
         (("run", "--device", "gpu"), ("gpu", "cuda")),
         (("run", "--dtype", "int8"), ("int8", "float16")),
-        (("run", "--accelerate", "magic"), ("magic", "compile")),
+        (("run", "--accelerate", "magic"), ("magic", "auto", "openvino", "compile")),
         (("run", "--lora", "style.safetensors=strong"), ("strong",)),
         (("run", "--fps", "quick"), ("--fps", "number")),
         (("run", "--fps", "500"), ("--fps", "240")),
@@ -166,3 +166,4 @@ def test_the_doctor_names_what_is_missing_and_what_to_do(without_ndi: str, taken
     assert any("NDI" in line and "install" in line for line in problems)
     assert any(str(taken_udp_port) in line and "--osc-port" in line for line in problems)
     assert any(line.startswith("ok") and "torch" in line for line in lines)
+    assert any(line.startswith("ok") and "runtime" in line and "OpenVINO" in line for line in lines)

@@ -16,7 +16,7 @@ from engine.control.live_values import LiveValues
 
 def report(seconds: float = 1.0) -> RunReport:
     return RunReport(
-        version="0", source="test", sinks=("null", "ündé"), model="passthrough", device="cpu", dtype="float32",
+        version="0", source="test", sinks=("null", "ündé"), model="passthrough", device="cpu", dtype="float32", runtime="OpenVINO bf16",
         size=(512, 256), seed=2, seconds=seconds, frames_in=3, frames_out=2, dropped=1, skipped=0, shown=4, repeated=2,
         late_ticks=0, fps=2.0, shown_fps=4.0, latency_ms=Percentiles(p50=1 / 3, p95=2.0, p99=3.0),
         stage_ms=MappingProxyType({"decode": 1.23456789}), engine_restarts=0, error="", parameters=LiveValues().targets(),
@@ -28,7 +28,7 @@ def test_the_file_is_json_with_plain_types(tmp_path: Path) -> None:
     write_report(tmp_path / "new" / "report.json", report())
     read = json.loads((tmp_path / "new" / "report.json").read_text(encoding="utf-8"))
     assert read["latency_ms"] == {"p50": 0.3333, "p95": 2.0, "p99": 3.0}
-    assert read["size"] == [512, 256] and read["sinks"] == ["null", "ündé"]
+    assert read["runtime"] == "OpenVINO bf16" and read["size"] == [512, 256] and read["sinks"] == ["null", "ündé"]
     assert read["stage_ms"] == {"decode": 1.2346} and read["osc"] == {"packets": 5}
     assert set(read["parameters"]) == set(LiveValues().targets())
 

@@ -33,7 +33,7 @@ def test_faults_are_ours(error: Exception) -> None:
 def test_a_stream_is_found_by_its_path_and_described() -> None:
     assert find_build(BUILD_STREAM) is build_stream
     described = describe(Passthrough())
-    assert described == {"model": "passthrough", "device": "none", "dtype": "uint8", "size": [0, 0]}
+    assert described == {"model": "passthrough", "device": "none", "dtype": "uint8", "runtime": "none", "size": [0, 0]}
 
 
 def test_neither_side_of_the_process_border_imports_torch() -> None:

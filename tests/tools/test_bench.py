@@ -22,9 +22,25 @@ def test_stream_and_peer_are_measured_side_by_side(tiny_model: Callable[[str], P
     assert [row["case"].startswith("diffusers") for row in rows] == [True, True, False, False]
     for peer, ours in zip(rows[:2], rows[2:], strict=True):
         assert ours["ratio"] == pytest.approx(ours["fps"] / peer["fps"])
-        assert set(ours["stage_ms"]) == {"encode", "denoise", "decode"}
+        assert set(ours["stage_ms"]) == {"encode", "denoise", "decode", "steady"}
         assert ours["latency_p50"] <= ours["latency_p95"] <= ours["latency_p99"]
     assert figures["loop_overhead_us"] > 0
+
+
+def test_runtimes_are_measured_against_eager_torch(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    out = tmp_path / "bench.json"
+    asked = ["--model", str(tiny_model("flow")), "--size", "64x64", "--steps", "1", "--frames", "8", "--device", "cpu", "--no-peer"]
+    assert main(["image", *asked, "--dtype", "float32", "--threads", "1", "--accelerate", "none,openvino", "--json", str(out)]) == 0
+    eager, ours = json.loads(out.read_text())["rows"]
+    assert (eager["case"], ours["case"]) == ("phosphene, torch f32", "phosphene, OpenVINO f32")
+    assert eager["to_eager"] == 1.0 and ours["to_eager"] == pytest.approx(ours["fps"] / eager["fps"])
+
+
+def test_auto_changes_on_the_way_and_is_no_row_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["image", "--accelerate", "none,auto"])
+    assert "none, openvino, compile" in capsys.readouterr().err
 
 
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
