@@ -1,5 +1,7 @@
-"""The flow-matching targets against their closed form, and the starts from a photo that a live stream makes."""
+"""The flow-matching targets against their closed form, the starts of a live stream from a photo, and the light that a seed means."""
 
+import cv2
+import numpy as np
 import torch
 from embedded import flow
 from hypothesis import given, settings
@@ -54,3 +56,49 @@ def test_half_of_the_noise_levels_are_one() -> None:
     drawn = flow.draw_sigmas(4000, generator=torch.Generator().manual_seed(0))
     assert float(drawn.min()) >= 0.1 and float(drawn.max()) == 1.0
     assert abs(float((drawn == 1).float().mean()) - 0.5) < 0.03
+
+
+COLOURS_ONLY = torch.eye(4, 3)  # latents whose first three channels are the colour
+
+
+def slow_noise(*, count: int = 64, size: int = 40) -> torch.Tensor:
+    """The slow part of noise [count, 4, size, size], read back out of its light: [count, 3, size, size]."""
+    noise = torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(6))
+    return torch.atanh((flow.seed_light(noise, COLOURS_ONLY)[:, :3].double() / flow.LIGHT).clamp(-1 + 1e-7, 1 - 1e-7))
+
+
+def test_the_seed_light_is_a_gaussian_blur_of_the_noise_as_opencv_makes_it() -> None:
+    noise = torch.randn(2, 4, 24, 20, generator=torch.Generator().manual_seed(1))
+    kernel = cv2.getGaussianKernel(2 * 6 + 1, 3.0)
+    kernel = (kernel / np.sqrt(np.square(kernel).sum())).astype(np.float32)
+    made = flow.seed_light(noise, COLOURS_ONLY).numpy()
+    for i, colour in ((0, 0), (1, 2)):
+        soft = cv2.sepFilter2D(noise[i, colour].numpy(), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+        np.testing.assert_allclose(made[i, colour], 0.12 * np.tanh(soft), atol=1e-5)
+    assert not made[:, 3].any()
+
+
+def test_away_from_the_border_the_slow_noise_has_unit_spread_and_a_gaussian_neighbourhood() -> None:
+    inner = slow_noise()[:, :, 10:30, 10:30]
+    assert abs(float(inner.std()) - 1) < 0.06
+    for distance in (1, 3):
+        ahead, behind = inner[..., distance:], inner[..., :-distance]
+        likeness = float((ahead * behind).mean() / inner.square().mean())
+        assert abs(likeness - np.exp(-(distance**2) / (4 * 3.0**2))) < 0.03
+
+
+def test_the_seed_light_is_linear_in_the_directions_and_bounded_by_them() -> None:
+    generator = torch.Generator().manual_seed(2)
+    noise, one, other = torch.randn(3, 4, 12, 12, generator=generator), torch.randn(4, 3, generator=generator), torch.randn(4, 3)
+    together = flow.seed_light(noise, 2 * one - other)
+    torch.testing.assert_close(together, 2 * flow.seed_light(noise, one) - flow.seed_light(noise, other), atol=1e-5, rtol=1e-4)
+    assert bool((flow.seed_light(noise, one).abs().amax(dim=(0, 2, 3)) <= 0.12 * one.abs().sum(dim=1) + 1e-6).all())
+
+
+def test_a_small_step_of_the_noise_moves_the_seed_light_a_little() -> None:
+    generator = torch.Generator().manual_seed(3)
+    noise, aside = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 4, 16, 16, generator=generator)
+    lights = [flow.seed_light(noise + step * aside, COLOURS_ONLY) for step in (0.0, 0.01, 0.02, 1.0)]
+    near, twice, far = (float((light - lights[0]).abs().mean()) for light in lights[1:])
+    assert near < 0.12 * 0.03 < far
+    assert abs(twice / near - 2) < 0.2

@@ -1,4 +1,4 @@
-"""Training of the denoiser together with its text encoder, on latents, with a pixel loss near the end."""
+"""Training of the denoiser on latents, with a pixel and a perceptual loss through the decoder near the end."""
 
 import copy
 import math
@@ -13,30 +13,32 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import flow
-from .autoencoder import picture_loss, texture_loss, to_signed
+from .autoencoder import to_signed
+from .critics import Comparison, PictureCritics
 from .latents import LatentBatch, LatentBatches
-from .looks import LOOKS
-from .networks import new_denoiser, new_text_encoder
 from .pace import ThreadPace
-from .prompts import prompt_variants
+from .pairs import seeded_noise
+from .prompts import PromptWriter
 from .record import TrainingRecord
 from .tokenizer import token_ids
-from .tones import Picture
 
-BATCH = 16
+BATCH = 24
+LARGE_BATCH = 6
 LEARNING_RATE = 1e-3
+DECODER_RATE = 0.3  # of the learning rate: the decoder is trained already
 UNPROMPTED = 0.1  # share of samples with the empty prompt, whose picture is the photo
-PIXELS_FROM = 0.72  # share of the time after which the pixel loss joins
-LARGE_FROM = 0.85  # share of the time after which every second batch is of 256-pixel pictures
+LARGE_FROM = 0.55  # share of the time after which every second batch is of 256-pixel pictures
+PIXELS_FROM = 0.5  # share of the time after which the pixel and perceptual losses join
+PIXEL_SHARE = 0.4  # of a batch whose pictures are decoded
+JITTER = 0.15  # noise added to the photo's latent, at most: the grain of a camera must not boil in the picture
 AVERAGE_DECAY = 0.998
-CHECKPOINT_STEPS = 250
+CHECKPOINT_STEPS = 500
 NOTE_STEPS = 25
-GROW_STEPS = 150  # another shard joins every so many steps
-VARIANTS = 96  # prompts per look
+GROW_STEPS = 100  # another shard joins every so many steps
 
 
 class Conditioned(nn.Module):
-    """All that this stage trains, as one network: (x_s, content, s, token ids) -> velocity [B, 4, H, W].
+    """(x_s, content, s, text) -> velocity [B, 4, H, W]; `text` [B, 32, width] comes from `texts`, whose encoder stays as it is.
 
     `decoder` is the autoencoder's second half; it learns on only once the pixel loss has joined.
     """
@@ -44,63 +46,64 @@ class Conditioned(nn.Module):
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, decoder: nn.Module) -> None:
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder
-        self.decoder = decoder
+        self.text_encoder = text_encoder.requires_grad_(False)
+        self.decoder = copy.deepcopy(decoder).requires_grad_(True)
 
-    def forward(self, x_s: Tensor, content: Tensor, s: Tensor, ids: Tensor) -> Tensor:
-        text = self.text_encoder(ids).last_hidden_state
+    def texts(self, ids: Tensor) -> Tensor:
+        """What the network is told of token ids [B, 32]."""
+        with torch.no_grad():
+            states: Tensor = self.text_encoder(ids).last_hidden_state
+        return states
+
+    def forward(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
         both = torch.cat([x_s, content], dim=1).contiguous(memory_format=torch.channels_last)
         velocity: Tensor = self.unet(both, 1000.0 * s, text).sample
         return velocity.float()
 
 
 @dataclass(frozen=True)
-class PromptTable:
-    """Token ids of all prompt variants: `ids` [looks, variants, 32]; `empty` [32] for "leave it as it is"."""
+class Prompted:
+    """Writes the prompts of a batch and gives their token ids."""
 
-    ids: Tensor
-    empty: Tensor
+    tokenizer: CLIPTokenizer
+    writer: PromptWriter
 
-    def drawn(self, looks: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Ids [B, 32]: a random variant for each look; look -1 is the empty prompt."""
-        variant = torch.randint(self.ids.shape[1], looks.shape, generator=generator)
-        chosen = self.ids[looks.clamp_min(0), variant]
-        return torch.where((looks < 0)[:, None], self.empty, chosen)
-
-
-def prompt_table(tokenizer: CLIPTokenizer) -> PromptTable:
-    """The prompts of all looks as token ids."""
-    texts = prompt_variants(LOOKS, count=VARIANTS, seed=11)
-    ids = torch.tensor([token_ids(tokenizer, variants) for variants in texts])
-    return PromptTable(ids=ids, empty=torch.tensor(token_ids(tokenizer, [""])[0]))
+    def ids(self, batch: LatentBatch, generator: np.random.Generator) -> Tensor:
+        """[B, 32]; the empty prompt where the photo stays."""
+        texts = ["" if recipe is None else self.writer(recipe, generator) for recipe in batch.recipes]
+        return torch.tensor(token_ids(self.tokenizer, texts))
 
 
-def new_conditioned(tokenizer: CLIPTokenizer, autoencoder: AutoencoderTiny) -> Conditioned:
-    """Denoiser and text encoder with fresh weights, the decoder as trained; the velocity starts at zero."""
-    start, end = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
-    text_encoder = new_text_encoder(vocabulary=len(tokenizer), start=start, end=end)
-    unet = new_denoiser()
-    nn.init.zeros_(unet.conv_out.weight)
-    nn.init.zeros_(unet.conv_out.bias)
-    decoder = copy.deepcopy(autoencoder.decoder).requires_grad_(True)
-    return Conditioned(unet, text_encoder, decoder)
+def start_noise(batch: LatentBatch, *, generator: torch.Generator) -> Tensor:
+    """Unit noise like the latents; the noise that a texture was made from where there is no photo."""
+    noise = torch.randn(batch.content.shape, generator=generator)
+    for i, recipe in enumerate(batch.recipes):
+        if recipe is not None and recipe.noise_seed >= 0:
+            noise[i] = seeded_noise(recipe.noise_seed, side=8 * noise.shape[-1])
+    return noise
 
 
 def denoising_loss(
-    network: Conditioned, batch: LatentBatch, ids: Tensor, *, generator: torch.Generator, device: torch.device
+    network: Conditioned, batch: LatentBatch, ids: Tensor, directions: Tensor, *, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean squared error of the estimated x0 [B], the estimate [B, 4, h, w], and the noise levels [B]."""
+    """Mean squared error of the estimated x0 [B], the estimate without the seed's light [B, 4, h, w], the noise levels [B]."""
     content, target = batch.content.to(device), batch.target.to(device)
-    count = len(content)
-    s = flow.draw_sigmas(count, generator=generator).to(device)
-    share = flow.draw_shares(count, generator=generator).to(device)
-    noise = torch.randn(content.shape, generator=generator).to(device)
-    x_s = flow.noisy(flow.mixture(content, target, share), noise, s)
+    noise = start_noise(batch, generator=generator).to(device)
+    on_photo = torch.tensor([recipe is not None and recipe.noise_seed < 0 for recipe in batch.recipes], device=device)
+    painted = torch.tensor([recipe is not None and recipe.noise_seed >= 0 for recipe in batch.recipes], device=device)
+    s = flow.draw_sigmas(len(content), generator=generator).to(device)
+    share = flow.draw_shares(len(content), generator=generator).to(device)
+    share = torch.where(painted, torch.ones_like(share), share)  # without a photo a stream starts from noise alone
+    light = on_photo[:, None, None, None] * flow.seed_light(noise, directions.to(device))
+    target = target + light
     wanted = flow.goal(content, target, share, s)
+    grain = JITTER * torch.rand(len(content), 1, 1, 1, generator=generator) * torch.randn(content.shape, generator=generator)
+    content = torch.where(painted[:, None, None, None], content, content + grain.to(device))
+    x_s = flow.noisy(flow.mixture(content, target, share), noise, s)
     with torch.autocast(device.type, torch.bfloat16):
-        velocity = network(x_s, content, s, ids.to(device))
+        velocity = network(x_s, content, s, network.texts(ids.to(device)))
     x0 = flow.denoised(x_s, velocity, s)
-    return (x0 - wanted).square().mean(dim=(1, 2, 3)), x0, s
+    return (x0 - wanted).square().mean(dim=(1, 2, 3)), x0 - light, s
 
 
 def update_average(average: nn.Module, network: nn.Module, *, step: int) -> None:
@@ -109,6 +112,11 @@ def update_average(average: nn.Module, network: nn.Module, *, step: int) -> None
     with torch.no_grad():
         for kept, fresh in zip(average.parameters(), network.parameters(), strict=True):
             kept.lerp_(fresh, 1 - decay)
+
+
+def without_text(network: Conditioned) -> dict[str, Tensor]:
+    """The weights that this stage trains."""
+    return {name: value for name, value in network.state_dict().items() if not name.startswith("text_encoder.")}
 
 
 def learning_rate(step: int, fraction: float) -> float:
@@ -120,21 +128,30 @@ def learning_rate(step: int, fraction: float) -> float:
 class DenoiserTraining:
     """State of one training run that can be stopped and taken up again from its checkpoint."""
 
-    def __init__(self, work: Path, tokenizer: CLIPTokenizer, autoencoder: AutoencoderTiny, device: torch.device) -> None:
+    def __init__(self, work: Path, prompted: Prompted, network: Conditioned, autoencoder: AutoencoderTiny, device: torch.device) -> None:
         self.path = work / "denoiser.pt"
-        self.work, self.device, self.autoencoder = work, device, autoencoder
-        self.table = prompt_table(tokenizer)
-        self.network = new_conditioned(tokenizer, autoencoder).to(device)
+        self.work, self.device, self.autoencoder, self.prompted = work, device, autoencoder, prompted
+        self.network = network.to(device)
         self.average = copy.deepcopy(self.network)
-        for network in (self.network, self.average):
-            network.unet.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+        for each in (self.network, self.average):
+            each.unet.to(memory_format=torch.channels_last)
+        groups = [
+            {"params": list(self.network.unet.parameters()), "share": 1.0},
+            {"params": list(self.network.decoder.parameters()), "share": DECODER_RATE},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+        self.critics = PictureCritics(device)
+        polished = work / "decoder.pt"
+        if polished.exists():  # the discriminators know a decoder's faults already
+            self.critics.load_state_dict(torch.load(polished, map_location=device, weights_only=True))
         self.step, self.seconds = 0, 0.0
         if self.path.exists():
             state = torch.load(self.path, map_location=device, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
+            self.network.load_state_dict(state["network"], strict=False)  # the text encoder is always the one given
+            self.average.load_state_dict(state["average"], strict=False)
             self.optimizer.load_state_dict(state["optimizer"])
+            if "critics" in state:
+                self.critics.load_state_dict(state)
             self.step, self.seconds = state["step"], state["seconds"]
 
     def finished_autoencoder(self) -> AutoencoderTiny:
@@ -147,9 +164,10 @@ class DenoiserTraining:
         """Replace the checkpoint."""
         partial = self.path.with_suffix(".partial")
         state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
+            "network": without_text(self.network),
+            "average": without_text(self.average),
             "optimizer": self.optimizer.state_dict(),
+            **self.critics.state_dict(),
             "step": self.step,
             "seconds": seconds,
         }
@@ -162,6 +180,7 @@ class DenoiserTraining:
         large = LatentBatches(self.work, self.autoencoder, side=256, device=self.device)
         if not small.shards:
             small.grow()
+        directions = small.colour_directions()
         pace = ThreadPace(threads=torch.get_num_threads())
         choice = np.random.default_rng([seed, self.step])
         generator = torch.Generator().manual_seed(seed + self.step)
@@ -169,15 +188,17 @@ class DenoiserTraining:
             self.work / "denoiser.csv", title="denoiser", budget_seconds=minutes * 60, spent_seconds=self.seconds
         ) as record:
             while record.fraction < 1.0:
-                if self.step % GROW_STEPS == 0 and not small.grow():
-                    large.grow()
+                if self.step % GROW_STEPS == 0:
+                    small.grow()
+                    if record.fraction > LARGE_FROM / 2:
+                        large.grow()
                 for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(self.step, record.fraction)
+                    group["lr"] = group["share"] * learning_rate(self.step, record.fraction)
                 pixels = record.fraction > PIXELS_FROM
                 is_large = bool(large.shards) and record.fraction > LARGE_FROM and self.step % 2 == 0
-                count = BATCH // 4 if is_large else BATCH // 2 if pixels else BATCH
-                batch = (large if is_large else small).batch(count, generator=choice, unprompted=UNPROMPTED, pictures=pixels)
-                values = self._one_step(batch, generator)
+                source, count = (large, LARGE_BATCH) if is_large else (small, BATCH)
+                batch = source.batch(count, generator=choice, unprompted=UNPROMPTED, pictures=pixels)
+                values = self._one_step(batch, self.prompted.ids(batch, choice), directions, generator)
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
                     pace.follow()
@@ -186,24 +207,30 @@ class DenoiserTraining:
                     self.save(record.spent_seconds)
                     on_checkpoint()
 
-    def _one_step(self, batch: LatentBatch, generator: torch.Generator) -> dict[str, float]:
-        ids = self.table.drawn(batch.looks, generator=generator)
-        errors, x0, s = denoising_loss(self.network, batch, ids, generator=generator, device=self.device)
+    def _one_step(self, batch: LatentBatch, ids: Tensor, directions: Tensor, generator: torch.Generator) -> dict[str, float]:
+        errors, x0, s = denoising_loss(self.network, batch, ids, directions, generator=generator, device=self.device)
         loss = errors.mean()
-        values = {"loss": loss.item(), "one_step": errors[s == 1].mean().item(), "pixels": float("nan")}
-        if batch.pictures is not None and bool((s == 1).any()):
-            pixel_loss = self._pixel_loss(x0[s == 1], batch.pictures[(s == 1).cpu().numpy()])
-            loss = loss + pixel_loss
-            values["pixels"] = pixel_loss.item()
+        values = {"latent": loss.item(), "one_step": errors[s >= 1].mean().item() if bool((s >= 1).any()) else math.nan}
+        values |= dict.fromkeys(("pixels", "places", "textures", "critic"), math.nan)
+        comparison = None
+        if batch.pictures is not None:
+            comparison = self._decoded(x0, batch.pictures, s)
+            loss = loss + comparison.loss
+            values |= {name: value.item() for name, value in comparison.values.items()}
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
+        if comparison is not None:
+            values["critic"] = self.critics.learn(comparison).item()
         update_average(self.average, self.network, step=self.step)
         return values
 
-    def _pixel_loss(self, x0: Tensor, pictures: Picture) -> Tensor:
+    def _decoded(self, x0: Tensor, pictures: np.ndarray, s: Tensor) -> Comparison:
+        """The decoded estimates that start from the most noise, where the estimate is the finished picture, beside it."""
+        chosen = s.argsort(descending=True)[: max(int(len(s) * PIXEL_SHARE), 1)]
+        chosen = chosen[s[chosen] >= 1] if bool((s[chosen] >= 1).any()) else chosen[:1]
+        wanted = to_signed(pictures[chosen.cpu().numpy()], device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            made = self.network.decoder(x0)
-        wanted = to_signed(pictures, device=self.device)
-        return picture_loss(made.float(), wanted) + texture_loss(made.float(), wanted)
+            made = self.network.decoder(x0[chosen])
+        return self.critics.compare(made, wanted, adversarial=True)

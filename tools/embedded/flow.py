@@ -6,7 +6,11 @@ below describe such starts, so that a low strength stays near the photo and the 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+LIGHT = 0.12  # of a colour's range of 2: how far the seed may tint a place
+LIGHT_SIGMA = 3.0  # latent cells
 
 
 def noisy(x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
@@ -50,3 +54,20 @@ def draw_shares(count: int, *, generator: torch.Generator) -> Tensor:
     between = torch.rand(count, generator=generator)
     kind = torch.rand(count, generator=generator)
     return torch.where(kind < 1 / 3, torch.zeros(count), torch.where(kind < 2 / 3, torch.ones(count), between))
+
+
+def seed_light(noise: Tensor, directions: Tensor) -> Tensor:
+    """What the seed means: soft coloured light whose place follows the slow part of the noise, as a change of latents.
+
+    noise [B, 4, h, w], directions [4, 3] (latent change by colour) -> [B, 4, h, w]. A small step of the noise moves the light a
+    little, so that travelling between seeds makes it wander.
+    """
+    reach = 2 * int(LIGHT_SIGMA)
+    places = torch.arange(-reach, reach + 1, device=noise.device, dtype=noise.dtype)
+    kernel = torch.exp(-0.5 * (places / LIGHT_SIGMA) ** 2)
+    kernel = (kernel / kernel.square().sum().sqrt()).expand(3, 1, 1, -1)  # unit noise stays of unit spread
+    colours = noise[:, :3]
+    rows = F.pad(colours, (reach, reach, 0, 0), mode="reflect")
+    rows = F.conv2d(rows, kernel, groups=3)
+    columns = F.conv2d(F.pad(rows, (0, 0, reach, reach), mode="reflect"), kernel.transpose(2, 3), groups=3)
+    return torch.einsum("ck,bkhw->bchw", directions, LIGHT * torch.tanh(columns))

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from .autoencoder import to_signed
 from .pairs import Pairs, open_shard, shard_paths
+from .recipes import Recipe
 
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """`content` and `target` float32 [B, 4, h, w], `looks` int64 [B] with -1 for "leave the photo as it is".
+    """`content` and `target` float32 [B, 4, h, w]; `recipes` of the targets, None for "leave the photo as it is".
 
     `pictures` are the target pictures uint8 [B, H, W, 3], None where they were not asked for.
     """
 
     content: Tensor
     target: Tensor
-    looks: Tensor
+    recipes: list[Recipe | None]
     pictures: npt.NDArray[np.uint8] | None
 
 
@@ -48,8 +49,8 @@ def encode_shard(path: Path, autoencoder: AutoencoderTiny, *, mark: str, device:
     pairs = open_shard(path)
     parts = []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        for start in range(0, len(pairs.looks), 64):
-            both = [array[start : start + 64] for array in (pairs.contents, pairs.targets)]
+        for start in range(0, len(pairs.recipes), 32):
+            both = [array[start : start + 32] for array in (pairs.contents, pairs.targets)]
             encoded = [autoencoder.encode(to_signed(array, device=device)).latents for array in both]
             parts.append(torch.stack(encoded, dim=1).half().cpu().numpy())
     partial = result.with_suffix(".partial.npy")
@@ -81,22 +82,29 @@ class LatentBatches:
         return True
 
     def batch(self, count: int, *, generator: np.random.Generator, unprompted: float, pictures: bool = False) -> LatentBatch:
-        """`count` pairs; a share `unprompted` of them keeps the photo as target and has look -1."""
-        rows, looks, targets = [], [], []
+        """`count` pairs; a share `unprompted` of those with a photo keeps the photo as target and has no recipe."""
+        rows, targets = [], []
+        recipes: list[Recipe | None] = []
         for _ in range(count):
             number = int(generator.integers(len(self.shards)))
             shard, latents = self.shards[number], self.latents[number]
             place = int(generator.integers(len(latents)))
             content, target = latents[place]
-            plain = bool(generator.random() < unprompted)
-            rows.append((content, content if plain else target))
-            looks.append(-1 if plain else int(shard.looks[place]))
+            recipe = Recipe.from_row(shard.recipes[place])
+            plain = recipe.noise_seed < 0 and bool(generator.random() < unprompted)
+            rows.append((np.zeros_like(content) if recipe.noise_seed >= 0 else content, content if plain else target))
+            recipes.append(None if plain else recipe)
             if pictures:
                 targets.append((shard.contents if plain else shard.targets)[place])
         pairs = torch.from_numpy(np.asarray(rows, dtype=np.float32))
-        return LatentBatch(
-            content=pairs[:, 0],
-            target=pairs[:, 1],
-            looks=torch.tensor(looks),
-            pictures=np.stack(targets) if pictures else None,
-        )
+        return LatentBatch(pairs[:, 0], pairs[:, 1], recipes, np.stack(targets) if pictures else None)
+
+    def colour_directions(self, *, pictures: int = 256) -> Tensor:
+        """[4, 3]: how a latent cell changes with its mean colour in [-1, 1], by least squares over some targets."""
+        latents = np.asarray(self.latents[0][:pictures, 1], dtype=np.float32)
+        targets = np.asarray(self.shards[0].targets[:pictures], dtype=np.float32) / 127.5 - 1
+        count, _, height, width = latents.shape
+        cells = targets.reshape(count, height, 8, width, 8, 3).mean(axis=(2, 4)).reshape(-1, 3)
+        known = np.concatenate([cells, np.ones((len(cells), 1), np.float32)], axis=1)
+        found, *_ = np.linalg.lstsq(known, latents.transpose(0, 2, 3, 1).reshape(-1, 4), rcond=None)
+        return torch.from_numpy(found[:3].T.astype(np.float32))

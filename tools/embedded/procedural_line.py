@@ -166,7 +166,7 @@ def cross_stitch(picture: Picture) -> Picture:
 def contour_map(picture: Picture) -> Picture:
     """Brown height lines over green-to-white map colours."""
     tone = blurred(stretched(luma(picture)), sigma=2.5)
-    height = tone * 9
+    height = tone * 9 + 0.5  # flat black and white areas lie between two lines
     line = np.clip(1.0 - np.abs(height - np.round(height)) / (np.hypot(*gradients(height)) + 0.02), 0.0, 1.0)
     land = palette(steps(tone, 9), [(90, 150, 190), (140, 190, 110), (230, 220, 140), (205, 150, 90), (250, 248, 240)])
     return mixed(land, (110, 60, 25), (0.9 * line).astype(np.float32))

@@ -33,11 +33,11 @@ class Restyler:
         with torch.inference_mode():
             content = self.autoencoder.encode(to_signed(photo[None], device=device)).latents
             noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-            for row in ids.split(1):
+            for text in self.network.texts(ids).split(1):
                 sigmas = torch.linspace(strength, 0, steps + 1).tolist()
                 x = flow.noisy(content, noise, torch.tensor([strength], device=device))
                 for s, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-                    velocity = self.network(x, content, torch.tensor([s], device=device), row)
+                    velocity = self.network(x, content, torch.tensor([s], device=device), text)
                     x = x + (following - s) * velocity
                 made = self.autoencoder.decode(x).sample[0].clamp(-1, 1)
                 pictures.append(((made + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,89 @@
+"""Pictures compared as an eye would: by pixels, by the features of an ImageNet network, and by discriminators on those features.
+
+The discriminators look at features, not at pixels: Sauer et al. 2021, "Projected GANs converge faster".
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .autoencoder import picture_loss
+from .perceptual import PerceptualLoss
+
+LEARNING_RATE = 1e-3
+PIXELS, PLACES, TEXTURES, FOOLED = 0.5, 0.7, 3.0, 0.1  # weights of the losses
+
+
+class Critics(nn.Module):
+    """One small discriminator per feature map: list of [B, C, h, w] -> list of scores [B, 1, h, w], positive for real."""
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(self._head(count) for count in channels)
+
+    @staticmethod
+    def _head(channels: int) -> nn.Sequential:
+        slope = nn.LeakyReLU(0.2)
+        return nn.Sequential(nn.Conv2d(channels, 48, 3, padding=1), slope, nn.Conv2d(48, 48, 3, padding=1), slope, nn.Conv2d(48, 1, 1))
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return [head(feature) for head, feature in zip(self.heads, features, strict=True)]
+
+
+def critic_loss(real: list[Tensor], made: list[Tensor]) -> Tensor:
+    """Hinge loss of the discriminators."""
+    both = [F.relu(1 - r.float()).mean() + F.relu(1 + m.float()).mean() for r, m in zip(real, made, strict=True)]
+    return torch.stack(both).mean()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`loss` to descend; `values` for the record; `real` and `made` features for the critics to learn from."""
+
+    loss: Tensor
+    values: dict[str, Tensor]
+    real: list[Tensor]
+    made: list[Tensor]
+
+
+class PictureCritics:
+    """Compares made pictures with wanted ones and lets the discriminators learn along."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.perceptual = PerceptualLoss().to(device)
+        with torch.no_grad():
+            shapes = [feature.shape[1] for feature in self.perceptual.features(torch.zeros(1, 3, 64, 64, device=device))]
+        self.critics = Critics(shapes).to(device)
+        self.optimizer = torch.optim.AdamW(self.critics.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99), weight_decay=0.0)
+
+    def compare(self, made: Tensor, wanted: Tensor, *, adversarial: bool) -> Comparison:
+        """Pictures [B, 3, H, W] in [-1, 1]; `adversarial` once the discriminators know something."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            real, fake, places, textures = self.perceptual.compared(made, wanted)
+            scores = self.critics(fake) if adversarial else []
+        values = {"pixels": picture_loss(made.float(), wanted), "places": places, "textures": textures}
+        loss = PIXELS * values["pixels"] + PLACES * places + TEXTURES * textures
+        if scores:
+            loss = loss - FOOLED * torch.stack([score.float().mean() for score in scores]).mean()
+        return Comparison(loss, values, real, fake)
+
+    def learn(self, comparison: Comparison) -> Tensor:
+        """One step of the discriminators; their loss, near 2 while they know nothing."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            judged = critic_loss(self.critics(comparison.real), self.critics([feature.detach() for feature in comparison.made]))
+        self.optimizer.zero_grad(set_to_none=True)
+        judged.backward()
+        self.optimizer.step()
+        return judged
+
+    def state_dict(self) -> dict[str, object]:
+        """Weights and optimizer of the discriminators."""
+        return {"critics": self.critics.state_dict(), "critic_optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """The inverse; other keys are left alone."""
+        self.critics.load_state_dict(state["critics"])  # type: ignore[arg-type]
+        self.optimizer.load_state_dict(state["critic_optimizer"])  # type: ignore[arg-type]
