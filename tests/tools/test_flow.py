@@ -73,8 +73,8 @@ def test_the_seed_light_is_a_gaussian_blur_of_the_noise_as_opencv_makes_it() -> 
     kernel = (kernel / np.sqrt(np.square(kernel).sum())).astype(np.float32)
     made = flow.seed_light(noise, COLOURS_ONLY).numpy()
     for i, colour in ((0, 0), (1, 2)):
-        soft = cv2.sepFilter2D(noise[i, colour].numpy(), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
-        np.testing.assert_allclose(made[i, colour], 0.12 * np.tanh(soft), atol=1e-5)
+        soft = cv2.sepFilter2D(noise[i, colour].numpy(), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+        np.testing.assert_allclose(made[i, colour], flow.LIGHT * np.tanh(soft), atol=1e-5)
     assert not made[:, 3].any()
 
 
@@ -92,7 +92,7 @@ def test_the_seed_light_is_linear_in_the_directions_and_bounded_by_them() -> Non
     noise, one, other = torch.randn(3, 4, 12, 12, generator=generator), torch.randn(4, 3, generator=generator), torch.randn(4, 3)
     together = flow.seed_light(noise, 2 * one - other)
     torch.testing.assert_close(together, 2 * flow.seed_light(noise, one) - flow.seed_light(noise, other), atol=1e-5, rtol=1e-4)
-    assert bool((flow.seed_light(noise, one).abs().amax(dim=(0, 2, 3)) <= 0.12 * one.abs().sum(dim=1) + 1e-6).all())
+    assert bool((flow.seed_light(noise, one).abs().amax(dim=(0, 2, 3)) <= flow.LIGHT * one.abs().sum(dim=1) + 1e-6).all())
 
 
 def test_a_small_step_of_the_noise_moves_the_seed_light_a_little() -> None:
@@ -100,5 +100,5 @@ def test_a_small_step_of_the_noise_moves_the_seed_light_a_little() -> None:
     noise, aside = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 4, 16, 16, generator=generator)
     lights = [flow.seed_light(noise + step * aside, COLOURS_ONLY) for step in (0.0, 0.01, 0.02, 1.0)]
     near, twice, far = (float((light - lights[0]).abs().mean()) for light in lights[1:])
-    assert near < 0.12 * 0.03 < far
+    assert near < flow.LIGHT * 0.03 < far
     assert abs(twice / near - 2) < 0.2

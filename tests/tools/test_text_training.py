@@ -93,7 +93,7 @@ def test_fragments_are_runs_of_words_of_the_phrases() -> None:
     made = fragments(phrases, count=200, seed=5)
     assert made == fragments(phrases, count=200, seed=5) and len(made) == 200
     split = [phrase.replace(",", " ").split() for phrase in phrases]
-    runs = {" ".join(words[i:j]) for words in split for i in range(len(words)) for j in range(i + 1, min(i + 4, len(words)) + 1)}
+    runs = {" ".join(words[i:j]) for words in split for i in range(len(words)) for j in range(i + 1, min(i + 6, len(words)) + 1)}
     assert set(made) <= runs | {f"{one} {other}" for one in runs for other in runs}
     assert set(made) & runs and set(made) - runs
 

@@ -3,6 +3,7 @@
 import copy
 import csv
 import itertools
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from diffusers import AutoencoderTiny
 from embedded import decoder as polishing
 from embedded import denoiser as denoising
 from embedded.concepts import Concept
-from embedded.decoder import Critics, DecoderPolish, critic_loss
+from embedded.critics import Critics, critic_loss
+from embedded.decoder import DecoderPolish
 from embedded.denoiser import Conditioned, DenoiserTraining, Prompted, denoising_loss
 from embedded.latents import LatentBatches
 from embedded.networks import new_autoencoder, new_denoiser, new_text_encoder
@@ -91,20 +93,20 @@ def test_the_denoiser_learns_and_goes_on_from_its_checkpoint(
     first = started(work, autoencoder, tokenizer_folder, toy_concepts)
     LatentBatches(work, autoencoder, side=128, device=CPU).grow()
     before, saved = error_of(first), []
-    first.run(minutes=0.6, seed=1, on_checkpoint=lambda: saved.append(first.step))
+    first.run(minutes=0.45, seed=1, on_checkpoint=lambda: saved.append(first.step))
     assert saved == [first.step] and first.step >= 3
     assert error_of(first) < before
     again = started(work, autoencoder, tokenizer_folder, toy_concepts)
-    assert again.step == first.step and again.seconds >= 36
+    assert again.step == first.step and again.seconds >= 27
     for one, other in ((first.network, again.network), (first.average, again.average)):
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    again.run(minutes=1.2, seed=1, on_checkpoint=lambda: saved.append(again.step))
+    again.run(minutes=0.9, seed=1, on_checkpoint=lambda: saved.append(again.step))
     assert saved == [first.step, again.step] and again.step > first.step
     rows = list(csv.DictReader((work / "denoiser.csv").open(encoding="utf-8")))
     assert [int(row["step"]) for row in rows] == list(range(1, again.step + 1))
     assert np.isfinite(float(rows[-1]["places"])), "the decoded losses did not join"
     texts = zip(again.network.text_encoder.parameters(), first.network.text_encoder.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in texts)
+    assert any(not torch.equal(a, b) for a, b in texts), "the text encoder did not learn on"
 
 
 def test_a_texture_starts_from_its_own_noise_and_the_photo_of_an_empty_prompt_stays(work: Path, autoencoder: AutoencoderTiny) -> None:
@@ -135,8 +137,8 @@ def test_the_decoder_is_polished_and_the_encoder_stays(work: Path, autoencoder: 
     assert all(torch.equal(value, encoder[name]) for name, value in autoencoder.encoder.state_dict().items())
     again = DecoderPolish(work, autoencoder, CPU)
     assert again.step == first.step and again.seconds >= 12
-    for part in ("decoder", "average", "critics"):
-        pairs = zip(getattr(first, part).parameters(), getattr(again, part).parameters(), strict=True)
+    for part in (attrgetter("decoder"), attrgetter("average"), attrgetter("critics.critics")):
+        pairs = zip(part(first).parameters(), part(again).parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
     again.run(minutes=0.4, seed=1)
     assert again.step > first.step

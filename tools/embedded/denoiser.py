@@ -19,16 +19,18 @@ from .latents import LatentBatch, LatentBatches
 from .pace import ThreadPace
 from .pairs import seeded_noise
 from .prompts import PromptWriter
+from .recipes import Recipe
 from .record import TrainingRecord
 from .tokenizer import token_ids
 
-BATCH = 24
+BATCH = 32
+PIXEL_BATCH = 24
 LARGE_BATCH = 6
 LEARNING_RATE = 1e-3
-DECODER_RATE = 0.3  # of the learning rate: the decoder is trained already
+DECODER_RATE, TEXT_RATE = 0.3, 0.2  # of the learning rate: decoder and text encoder are trained already
 UNPROMPTED = 0.1  # share of samples with the empty prompt, whose picture is the photo
-LARGE_FROM = 0.55  # share of the time after which every second batch is of 256-pixel pictures
-PIXELS_FROM = 0.5  # share of the time after which the pixel and perceptual losses join
+LARGE_FROM = 0.8  # share of the time after which every second batch is of 256-pixel pictures
+PIXELS_FROM = 0.86  # share of the time after which the pixel and perceptual losses join
 PIXEL_SHARE = 0.4  # of a batch whose pictures are decoded
 JITTER = 0.15  # noise added to the photo's latent, at most: the grain of a camera must not boil in the picture
 AVERAGE_DECAY = 0.998
@@ -38,21 +40,21 @@ GROW_STEPS = 100  # another shard joins every so many steps
 
 
 class Conditioned(nn.Module):
-    """(x_s, content, s, text) -> velocity [B, 4, H, W]; `text` [B, 32, width] comes from `texts`, whose encoder stays as it is.
+    """(x_s, content, s, text) -> velocity [B, 4, H, W]; `text` [B, 32, width] comes from `texts`.
 
-    `decoder` is the autoencoder's second half; it learns on only once the pixel loss has joined.
+    The text encoder and `decoder`, the autoencoder's second half, come trained and learn on, the decoder once the pixel loss has
+    joined.
     """
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, decoder: nn.Module) -> None:
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder.requires_grad_(False)
+        self.text_encoder = text_encoder.requires_grad_(True)
         self.decoder = copy.deepcopy(decoder).requires_grad_(True)
 
     def texts(self, ids: Tensor) -> Tensor:
         """What the network is told of token ids [B, 32]."""
-        with torch.no_grad():
-            states: Tensor = self.text_encoder(ids).last_hidden_state
+        states: Tensor = self.text_encoder(ids).last_hidden_state
         return states
 
     def forward(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
@@ -67,6 +69,11 @@ class Prompted:
 
     tokenizer: CLIPTokenizer
     writer: PromptWriter
+
+    def emphasis(self, recipe: Recipe) -> float:
+        """How often a recipe is taken up, as a share: named styles and looks are what a person asks for, tags and mixtures come after."""
+        share = 0.3 if self.writer.concepts[recipe.first].kind == "tags" else 1.0
+        return share * (0.5 if recipe.second >= 0 else 1.0)
 
     def ids(self, batch: LatentBatch, generator: np.random.Generator) -> Tensor:
         """[B, 32]; the empty prompt where the photo stays."""
@@ -114,11 +121,6 @@ def update_average(average: nn.Module, network: nn.Module, *, step: int) -> None
             kept.lerp_(fresh, 1 - decay)
 
 
-def without_text(network: Conditioned) -> dict[str, Tensor]:
-    """The weights that this stage trains."""
-    return {name: value for name, value in network.state_dict().items() if not name.startswith("text_encoder.")}
-
-
 def learning_rate(step: int, fraction: float) -> float:
     """Warm-up over 200 steps, flat, then a cosine to 2 % over the last 60 % of the time."""
     decline = max(0.0, (fraction - 0.4) / 0.6)
@@ -138,6 +140,7 @@ class DenoiserTraining:
         groups = [
             {"params": list(self.network.unet.parameters()), "share": 1.0},
             {"params": list(self.network.decoder.parameters()), "share": DECODER_RATE},
+            {"params": list(self.network.text_encoder.parameters()), "share": TEXT_RATE},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
         self.critics = PictureCritics(device)
@@ -147,8 +150,8 @@ class DenoiserTraining:
         self.step, self.seconds = 0, 0.0
         if self.path.exists():
             state = torch.load(self.path, map_location=device, weights_only=True)
-            self.network.load_state_dict(state["network"], strict=False)  # the text encoder is always the one given
-            self.average.load_state_dict(state["average"], strict=False)
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             if "critics" in state:
                 self.critics.load_state_dict(state)
@@ -164,8 +167,8 @@ class DenoiserTraining:
         """Replace the checkpoint."""
         partial = self.path.with_suffix(".partial")
         state = {
-            "network": without_text(self.network),
-            "average": without_text(self.average),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             **self.critics.state_dict(),
             "step": self.step,
@@ -196,8 +199,9 @@ class DenoiserTraining:
                     group["lr"] = group["share"] * learning_rate(self.step, record.fraction)
                 pixels = record.fraction > PIXELS_FROM
                 is_large = bool(large.shards) and record.fraction > LARGE_FROM and self.step % 2 == 0
-                source, count = (large, LARGE_BATCH) if is_large else (small, BATCH)
-                batch = source.batch(count, generator=choice, unprompted=UNPROMPTED, pictures=pixels)
+                source, count = (large, LARGE_BATCH) if is_large else (small, PIXEL_BATCH if pixels else BATCH)
+                keep = self.prompted.emphasis
+                batch = source.batch(count, generator=choice, unprompted=UNPROMPTED, pictures=pixels, keep=keep)
                 values = self._one_step(batch, self.prompted.ids(batch, choice), directions, generator)
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:

