@@ -24,7 +24,10 @@ from engine.pipelines.build import build_stream
 
 Pixels = npt.NDArray[np.uint8]
 
-PROMPTS = tuple(prompt for prompt in RECOMMENDED if prompt not in ("x-ray", "night vision", "blacklight"))  # nine beside the input
+PROMPTS = (
+    "neon edges", "thermal camera", "lava", "aurora", "blueprint in deep red and gold", "ink drawing", "rainy neon street at night",
+    "old master portrait", "blacklight",
+)  # fmt: skip
 COLUMNS = 5
 GAP = 6  # pixels of white between pictures
 QUALITY = 92  # of the JPEG
