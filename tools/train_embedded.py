@@ -9,6 +9,7 @@ writes the model card again with the figures of tools/judge_embedded.py. Needs t
 """
 
 import argparse
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="style_teacher/ and taesd/")
     parser.add_argument("--out", type=Path, required=True, help="the diffusers folder to write")
     parser.add_argument("--work", type=Path, required=True, help="for checkpoints and all that can be made again")
-    parser.add_argument("--start", type=Path, help="a finished model folder whose autoencoder and denoiser to begin with")
+    parser.add_argument("--start", type=Path, help="a finished model folder to begin with")
     parser.add_argument("--judged", type=Path, help="a folder with judge.json, for the model card")
     parser.add_argument("--minutes", type=float, default=120.0, help="training time in all, over all runs")
     parser.add_argument("--stage", choices=(*STAGES, "all"), default="all")
@@ -91,8 +92,11 @@ class Project:
     def data(self) -> None:
         """Photos decoded, tokenizer trained, pairs drawn."""
         options = self.options
-        words = SentenceTeacher(device=self.device).words()
-        train_tokenizer(tokenizer_texts(self.concepts, words), options.work / "tokenizer", merges=MERGES)
+        if options.start is None:
+            words = SentenceTeacher(device=self.device).words()
+            train_tokenizer(tokenizer_texts(self.concepts, words), options.work / "tokenizer", merges=MERGES)
+        else:
+            shutil.copytree(options.start / "tokenizer", options.work / "tokenizer", dirs_exist_ok=True)
         photos = decoded_photos(options.data, options.work)
         teacher = StyleTeacher(options.weights / "style_teacher" / "transformer.safetensors", device=self.device)
         painter = RecipePainter(concepts=self.concepts, teacher=teacher, device=self.device)
@@ -118,8 +122,15 @@ class Project:
     def text(self) -> None:
         """The text encoder."""
         options = self.options
-        minutes = self.minutes("text")
-        train_text(work=options.work, concepts=self.concepts, book=self.book, minutes=minutes, device=self.device, seed=options.seed)
+        train_text(
+            work=options.work,
+            concepts=self.concepts,
+            book=self.book,
+            start=options.start,
+            minutes=self.minutes("text"),
+            device=self.device,
+            seed=options.seed,
+        )
 
     def decoder(self) -> None:
         """The decoder on its own."""

@@ -197,12 +197,20 @@ def give_words_meaning(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, free: F
         table[[token for token, _ in places]] = (WORD_SPREAD * vectors / vectors.std()).to(table)
 
 
-def train_text(*, work: Path, concepts: list[Concept], book: RecipeBook, minutes: float, device: torch.device, seed: int) -> Path:
-    """Train until the time budget is used up, from the last checkpoint on; returns the checkpoint's path."""
+def train_text(
+    *, work: Path, concepts: list[Concept], book: RecipeBook, start: Path | None, minutes: float, device: torch.device, seed: int
+) -> Path:
+    """Train until the time budget is used up, from the last checkpoint on; returns the checkpoint's path.
+
+    start: a finished model folder whose text encoder to begin with; the work folder must have that folder's tokenizer.
+    """
     path = work / "text.pt"
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     torch.manual_seed(seed)
-    network = fresh_text_network(tokenizer, width=book.width).to(device)
+    network = fresh_text_network(tokenizer, width=book.width)
+    if start is not None:
+        network.encoder.load_state_dict(CLIPTextModel.from_pretrained(start / "text_encoder").float().state_dict())
+    network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
     step, spent = 0, 0.0
     if path.exists():
@@ -211,7 +219,7 @@ def train_text(*, work: Path, concepts: list[Concept], book: RecipeBook, minutes
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["seconds"]
     free = free_texts(work, concepts, SentenceTeacher(device=device))
-    if step == 0:
+    if step == 0 and start is None:
         give_words_meaning(network.encoder, tokenizer, free)
     examples = TextExamples(concepts, book, free)
     batches = examples.batches(tokenizer, np.random.default_rng([seed, step]))
