@@ -2,47 +2,54 @@
 
     python tools/train_embedded.py --data DIR --weights DIR --out DIR --work DIR [--minutes M] [--stage NAME]
 
-`--data` holds the photo shards and the style table, `--weights` the style teacher and TAESD, `--work` takes everything
-that can be made again: decoded photos, pairs, latents, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on
-one GPU. Stages: data, autoencoder, text, decoder, denoiser, export, card; `all` runs them in this order; `--stage card --judged DIR`
+`--data` holds the photo shards and the style table, `--weights` the style teacher, `--work` takes everything that can be made
+again: decoded photos, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on one GPU (embedded/scale.py has the
+sizes). Stages: data, text, autoencoder, denoiser, tuning, export, card; `all` runs them in this order; `--stage card --judged DIR`
 writes the model card again with the figures of tools/judge_embedded.py. Needs the extra `train`.
 """
 
 import argparse
+import copy
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
-from embedded.autoencoder import load_autoencoder, train_autoencoder
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from embedded.artist import ArtistMaker
+from embedded.autoencoder import AutoencoderTraining, load_autoencoder
 from embedded.card import write_card
 from embedded.concepts import Concept, all_concepts, ordinary_words
-from embedded.decoder import DecoderPolish
-from embedded.denoiser import Conditioned, DenoiserTraining, Prompted
+from embedded.denoiser import Conditioned, DenoiserTraining
+from embedded.drawing_room import DrawingRoom, Layout
 from embedded.export import export_folder
+from embedded.finishing import Finisher, signed
+from embedded.free_texts import free_texts
 from embedded.looks import RECOMMENDED
 from embedded.meaning import SentenceTeacher
 from embedded.networks import new_denoiser, parameter_count
-from embedded.pairs import RecipePainter, make_shard, open_shard, shard_paths
+from embedded.pair_pool import PairPool
 from embedded.photos import decoded_photos
 from embedded.plots import plot_losses
-from embedded.prompts import PromptWriter
 from embedded.recipes import RecipeBook
+from embedded.scale import Scale, scale_of
 from embedded.sheet import Restyler, prompt_sheet, strength_sheet
 from embedded.style_teacher import StyleTable, StyleTeacher
-from embedded.text import load_text_network, tokenizer_texts, train_text, words_by_concept
-from embedded.tokenizer import train_tokenizer
+from embedded.text import ExampleTable, TextTraining, load_text_network, tokenizer_texts
+from embedded.text_examples import ExampleWriter, written_examples
+from embedded.tokenizer import token_ids, train_tokenizer
+from embedded.tuning import Readout, TextTuning, plain_readouts
 from rich.console import Console
-from rich.progress import track
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-STAGES = ("data", "autoencoder", "text", "decoder", "denoiser", "export", "card")
-SHARES = {"autoencoder": 0.1, "text": 0.1, "decoder": 0.15, "denoiser": 0.65}  # of --minutes
+STAGES = ("data", "text", "autoencoder", "denoiser", "tuning", "export", "card")
+SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.6, "tuning": 0.05}  # of --minutes
 MERGES = 12_000
+FIRST_PAIRS = 0.05  # share of the pool that is filled before training begins
 SHOWN_PHOTOS = (216, 577, 1245, 569)  # photos of the contact sheets
-SHEET_CHECKPOINTS = 4  # a sheet every so many checkpoints of the denoiser
 console = Console()
 
 
@@ -50,15 +57,14 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("--data", type=Path, required=True, help="photos_256_*.tar, photos.json, styles.json/.npz")
-    parser.add_argument("--weights", type=Path, required=True, help="style_teacher/ and taesd/")
+    parser.add_argument("--weights", type=Path, required=True, help="style_teacher/")
     parser.add_argument("--out", type=Path, required=True, help="the diffusers folder to write")
     parser.add_argument("--work", type=Path, required=True, help="for checkpoints and all that can be made again")
     parser.add_argument("--start", type=Path, help="a finished model folder to begin with")
     parser.add_argument("--judged", type=Path, help="a folder with judge.json, for the model card")
     parser.add_argument("--minutes", type=float, default=120.0, help="training time in all, over all runs")
-    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all")
-    parser.add_argument("--shards", type=int, default=30, help="shards of 2,048 pairs of 128-pixel pictures")
-    parser.add_argument("--large-shards", type=int, default=12, help="shards of 512 pairs of 256-pixel pictures")
+    parser.add_argument("--stage", default="all", help="all, or some of " + ",".join(STAGES))
+    parser.add_argument("--processes", type=int, help="processes that draw pairs and write texts beside the training")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -70,6 +76,12 @@ class Project:
 
     options: argparse.Namespace
     device: torch.device
+    closing: ExitStack
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How large to train."""
+        return scale_of(self.device)
 
     @cached_property
     def concepts(self) -> list[Concept]:
@@ -81,92 +93,122 @@ class Project:
         """The recipes over the concepts."""
         return RecipeBook(self.concepts)
 
+    @property
+    def processes(self) -> int:
+        """How many processes work beside the training."""
+        return self.scale.processes if self.options.processes is None else int(self.options.processes)
+
     def minutes(self, stage: str) -> float:
         """Time for one stage."""
-        return float(self.options.minutes) * SHARES[stage]
+        stages = [name for name in self.options.stage.split(",") if name in SHARES] or list(SHARES)
+        return float(self.options.minutes) * SHARES[stage] / sum(SHARES[name] for name in stages)
 
     def tokenizer(self) -> CLIPTokenizer:
         """The trained tokenizer."""
         return CLIPTokenizer.from_pretrained(self.options.work / "tokenizer")
 
-    def data(self) -> None:
-        """Photos decoded, tokenizer trained, pairs drawn."""
+    @cached_property
+    def room(self) -> DrawingRoom:
+        """Where pairs are drawn, for all stages of this run."""
         options = self.options
-        if options.start is None:
-            words = SentenceTeacher(device=self.device).words()
-            train_tokenizer(tokenizer_texts(self.concepts, words), options.work / "tokenizer", merges=MERGES)
-        else:
-            shutil.copytree(options.start / "tokenizer", options.work / "tokenizer", dirs_exist_ok=True)
-        photos = decoded_photos(options.data, options.work)
-        teacher = StyleTeacher(options.weights / "style_teacher" / "transformer.safetensors", device=self.device)
-        painter = RecipePainter(concepts=self.concepts, teacher=teacher, device=self.device)
-        wanted = [(128, i) for i in range(options.shards)] + [(256, i) for i in range(options.large_shards)]
-        for side, number in track(wanted, description="pairs", console=console):
-            path = options.work / f"pairs_{side}_{number:03d}"
-            if not path.exists():
-                seed = 1_000_000 * options.seed + 1000 * side + number
-                make_shard(path, photos=photos, painter=painter, book=self.book, side=side, seed=seed)
+        decoded_photos(options.data, options.work)
+        maker = ArtistMaker(data=options.data, work=options.work, side=self.scale.side)
+        layout = Layout(count=self.scale.drawn, side=self.scale.side)
+        return self.closing.enter_context(DrawingRoom(maker, layout=layout, processes=self.processes, seed=options.seed))
 
-    def autoencoder(self) -> None:
-        """The autoencoder, both halves together."""
+    def pairs(self, autoencoder: AutoencoderTiny | None) -> PairPool:
+        """A pool of pairs, filled as far as training needs to begin; with latents where an autoencoder is given."""
+        teacher = StyleTeacher(self.options.weights / "style_teacher" / "transformer.safetensors", device=self.device)
+        finisher = Finisher(self.concepts, teacher, self.device)
+        pool = PairPool(self.room, finisher, capacity=self.scale.pool, autoencoder=autoencoder, seed=self.options.seed)
+        with console.status("drawing the first pairs"):
+            while pool.count < FIRST_PAIRS * self.scale.pool:
+                pool.renew(wait=True)
+        return pool
+
+    def data(self) -> None:
+        """Photos decoded, tokenizer trained, the meanings of free texts found."""
         options = self.options
-        train_autoencoder(
-            work=options.work,
-            taesd=options.weights / "taesd",
-            start=options.start,
-            minutes=self.minutes("autoencoder"),
-            device=self.device,
-            seed=options.seed,
-        )
+        tokenizer = options.work / "tokenizer"
+        if options.start is not None:
+            shutil.copytree(options.start / "tokenizer", tokenizer, dirs_exist_ok=True)
+        elif not tokenizer.exists():
+            words = SentenceTeacher(device=self.device).words()
+            train_tokenizer(tokenizer_texts(self.concepts, words), tokenizer, merges=MERGES)
+        decoded_photos(options.data, options.work)
+        free_texts(options.work / "free_texts.pt", self.concepts, self.device)
 
     def text(self) -> None:
         """The text encoder."""
         options = self.options
-        train_text(
-            work=options.work,
-            concepts=self.concepts,
-            book=self.book,
-            start=options.start,
-            minutes=self.minutes("text"),
-            device=self.device,
-            seed=options.seed,
+        free = free_texts(options.work / "free_texts.pt", self.concepts, self.device)
+        training = TextTraining(
+            options.work, self.concepts, self.book, free, start=options.start, device=self.device, seed=options.seed
         )
+        writer = ExampleWriter(self.concepts, self.book, free, training.tokenizer)
+        with console.status("writing texts"):
+            examples = written_examples(writer, count=self.scale.examples, processes=self.processes, seed=options.seed + training.step)
+        table = ExampleTable(examples, self.book, free, end=int(training.tokenizer.eos_token_id), device=self.device)
+        training.run(table, batch=self.scale.texts, minutes=self.minutes("text"))
 
-    def decoder(self) -> None:
-        """The decoder on its own."""
-        autoencoder = load_autoencoder(self.options.work / "autoencoder.pt").to(self.device)
-        torch.manual_seed(self.options.seed)
-        DecoderPolish(self.options.work, autoencoder, self.device).run(minutes=self.minutes("decoder"), seed=self.options.seed)
+    def autoencoder(self) -> None:
+        """The autoencoder."""
+        options = self.options
+        torch.manual_seed(options.seed)
+        training = AutoencoderTraining(options.work, start=options.start, device=self.device, scale=self.scale, seed=options.seed)
+        training.run(self.pairs(None), minutes=self.minutes("autoencoder"))
 
     def denoiser_training(self) -> DenoiserTraining:
         """The training run in the work folder, from its last checkpoint."""
         options, tokenizer = self.options, self.tokenizer()
         torch.manual_seed(options.seed)
-        autoencoder = load_autoencoder(options.work / "autoencoder.pt").to(self.device)
-        polished = options.work / "decoder.pt"
-        if polished.exists():
-            autoencoder.decoder.load_state_dict(torch.load(polished, map_location=self.device, weights_only=True)["average"])
-        text = load_text_network(options.work / "text.pt", tokenizer, width=self.book.width)
+        autoencoder = load_autoencoder(options.work / "autoencoder.pt")
+        text = load_text_network(options.work / "text.pt", tokenizer, width=self.book.width, concepts=len(self.concepts))
         unet = new_denoiser()
         if options.start is not None:
             unet.load_state_dict(UNet2DConditionModel.from_pretrained(options.start / "unet").state_dict())
         network = Conditioned(unet, text.encoder, autoencoder.decoder)
-        prompted = Prompted(tokenizer, PromptWriter(self.concepts, extra=words_by_concept(self.concepts)))
-        return DenoiserTraining(options.work, prompted, network, autoencoder, self.device)
+        empty = torch.tensor(token_ids(tokenizer, [""])[0])
+        return DenoiserTraining(
+            options.work, network, autoencoder, empty=empty, device=self.device, scale=self.scale, seed=options.seed
+        )
 
     def denoiser(self) -> None:
-        """The denoiser, with sheets on the way."""
+        """The denoiser, with the folder and a sheet at every checkpoint."""
         training = self.denoiser_training()
-        checkpoints = 0
 
         def on_checkpoint() -> None:
-            nonlocal checkpoints
             self.write(training)
-            if checkpoints % SHEET_CHECKPOINTS == 0:
-                self.draw(training)
-            checkpoints += 1
+            self.draw(training)
 
-        training.run(minutes=self.minutes("denoiser"), seed=self.options.seed, on_checkpoint=on_checkpoint)
+        training.run(self.pairs(training.autoencoder), minutes=self.minutes("denoiser"), on_checkpoint=on_checkpoint)
+
+    def tuning(self) -> None:
+        """The text encoder tuned to the finished denoiser."""
+        options, training = self.options, self.denoiser_training()
+        network, tokenizer = training.average, self.tokenizer()
+        generator = torch.Generator(self.device).manual_seed(options.seed)
+        photos = decoded_photos(options.data, options.work)
+        shown = signed(torch.from_numpy(np.array(photos[: len(RECOMMENDED)])).to(self.device))
+        ids = torch.tensor(token_ids(tokenizer, list(RECOMMENDED)), device=self.device)
+        with torch.no_grad():
+            readout = Readout(network.unet, training.autoencoder.encode(shown).latents, network.texts(ids), generator=generator)
+        plain = plain_readouts(readout, network.text_encoder, tokenizer, self.concepts)
+        tuning = TextTuning(options.work, network.text_encoder, readout, plain, device=self.device)
+        free = free_texts(options.work / "free_texts.pt", self.concepts, self.device)
+        writer = ExampleWriter(self.concepts, self.book, free, tokenizer)
+        with console.status("writing texts"):
+            count, seed = self.scale.examples, 1000 + options.seed + tuning.step
+            examples = written_examples(writer, count=count, processes=self.processes, seed=seed)
+        tuning.run(examples, batch=self.scale.tuned, minutes=self.minutes("tuning"), seed=options.seed)
+
+    def text_encoder(self, training: DenoiserTraining) -> CLIPTextModel:
+        """The text encoder that ships: the tuned one if there is one."""
+        tuned = self.options.work / "tuned_text.pt"
+        encoder: CLIPTextModel = copy.deepcopy(training.average.text_encoder)
+        if tuned.exists():
+            encoder.load_state_dict(torch.load(tuned, map_location="cpu", weights_only=True)["encoder"])
+        return encoder
 
     def export(self) -> None:
         """The averaged weights into the folder that ships, and the last sheets and plots."""
@@ -187,9 +229,8 @@ class Project:
             "tags": kinds.count("tags"),
             "styles": len(kinds) - kinds.count("look") - kinds.count("tags"),
             "words": f"{len(ordinary_words()):,}",
+            "phrases": f"{sum(len(concept.phrases) for concept in self.concepts if concept.kind != 'tags'):,}",
             "recommended": ", ".join(f"`{name}`" for name in RECOMMENDED),
-            "small_pairs": f"{sum(len(open_shard(path).recipes) for path in shard_paths(options.work, side=128)):,}",
-            "large_pairs": f"{sum(len(open_shard(path).recipes) for path in shard_paths(options.work, side=256)):,}",
             "vocabulary": f"{len(self.tokenizer()):,}",
         }
         write_card(options.out, work=options.work, judged=options.judged, facts=facts)
@@ -200,7 +241,7 @@ class Project:
             self.options.out,
             unet=training.average.unet,
             vae=training.finished_autoencoder(),
-            text_encoder=training.average.text_encoder,
+            text_encoder=self.text_encoder(training),
             tokenizer_folder=self.options.work / "tokenizer",
         )
 
@@ -209,7 +250,7 @@ class Project:
         work = self.options.work
         restyler = Restyler(network=training.average, autoencoder=training.finished_autoencoder(), tokenizer=self.tokenizer())
         photos = decoded_photos(self.options.data, work)
-        shown = [photos[number] for number in SHOWN_PHOTOS]
+        shown = [photos[number % len(photos)] for number in SHOWN_PHOTOS]
         prompt_sheet(work / f"sheet_{training.step:06d}.png", restyler, shown, RECOMMENDED)
         strength_sheet(work / f"strength_{training.step:06d}.png", restyler, shown[0], RECOMMENDED[:5])
 
@@ -218,10 +259,15 @@ def main() -> None:
     """Run the chosen stages."""
     options = arguments()
     torch.set_num_threads(options.threads)
-    project = Project(options, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.backends.cudnn.benchmark = True
     options.work.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES if options.stage == "all" else (options.stage,):
-        getattr(project, stage)()
+    stages = STAGES if options.stage == "all" else options.stage.split(",")
+    if not set(stages) <= set(STAGES):
+        raise SystemExit(f"--stage {options.stage}: choose all or some of {','.join(STAGES)}")
+    with ExitStack() as closing:
+        project = Project(options, torch.device("cuda" if torch.cuda.is_available() else "cpu"), closing)
+        for stage in stages:
+            getattr(project, stage)()
 
 
 if __name__ == "__main__":

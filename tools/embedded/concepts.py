@@ -17,6 +17,9 @@ from .looks import DRAWN
 from .style_teacher import StyleTable
 from .tones import Picture
 
+PHRASE_FILES = (
+    "sd35_styles", "more_phrases_a", "more_phrases_b", "more_phrases_c", "spoken_looks", "spoken_sd35_styles", "spoken_sdxl_styles",
+)  # fmt: skip
 WORDS = Path(__file__).parent / "words"
 NAMED = ("sdxl style", "sd35 style", "painting", "visual")  # kinds whose rows stand alone; "tags" rows come in groups
 PREFIX = re.compile(r"^((mk|fooocus) |(mre|sai|ads|artstyle|futuristic|game|misc|papercraft|photo)-)", re.IGNORECASE)
@@ -71,7 +74,9 @@ def all_concepts(table: StyleTable) -> list[Concept]:
     concepts = [Concept(f"look/{look.name}", list(look.prompts), drawn=look.drawn) for look in DRAWN]
     for key, number in keyed_rows(table).items():
         row = table.rows[number]
-        named = [plain_name(row["name"]), tidy(row["prompt"]), row["name"].lower()]
+        name, asked = plain_name(row["name"]), tidy(row["prompt"])
+        whole = [f"{name}, {asked}"] if row["kind"] == "sdxl style" and not asked.startswith(name) else []
+        named = [name, *whole, asked, row["name"].lower()]
         phrases = [] if row["name"] in UNNAMED else named
         if row["name"] not in LEFT_OUT:
             concepts.append(Concept(key, phrases, vector=table.vectors[number]))
@@ -86,7 +91,7 @@ def all_concepts(table: StyleTable) -> list[Concept]:
 def written_phrases() -> dict[str, list[str]]:
     """The phrases of the word files by key."""
     found = {f"sdxl style/{name}": phrases for name, phrases in _read("sdxl_styles").items()}
-    for file in ("sd35_styles", "more_phrases_a", "more_phrases_b", "more_phrases_c"):
+    for file in PHRASE_FILES:
         for key, phrases in _read(file).items():
             found[key] = [*found.get(key, []), *phrases]
     return found

@@ -14,7 +14,7 @@ LIGHT_SIGMA = 3.0  # latent cells
 
 
 def noisy(x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
-    """x_s = (1 - s) x0 + s noise, for latents [B, 4, H, W] and s [B]."""
+    """x_s = (1 - s) x0 + s noise, for latents [B, C, H, W] and s [B]."""
     s = s[:, None, None, None]
     return (1 - s) * x0 + s * noise
 
@@ -44,22 +44,29 @@ def denoised(x_s: Tensor, predicted_velocity: Tensor, s: Tensor) -> Tensor:
 
 
 def draw_sigmas(count: int, *, generator: torch.Generator) -> Tensor:
-    """Noise levels [count] to train at: half are 1 (one-step use), the others spread over (0.1, 1)."""
-    spread = 0.1 + 0.9 * torch.rand(count, generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < 0.5, torch.ones(count), spread)
+    """Noise levels [count] to train at: the first half are 1 (one-step use), the others spread over (0.1, 1)."""
+    spread = 0.1 + 0.9 * torch.rand(count, generator=generator, device=generator.device)
+    spread[: count // 2] = 1.0
+    return spread
 
 
 def draw_shares(count: int, *, generator: torch.Generator) -> Tensor:
-    """Shares [count] of the target in the start: a third photo, a third finished picture, a third between."""
-    between = torch.rand(count, generator=generator)
-    kind = torch.rand(count, generator=generator)
-    return torch.where(kind < 1 / 3, torch.zeros(count), torch.where(kind < 2 / 3, torch.ones(count), between))
+    """Shares [count] of the target in the start: a third photo, a third finished picture, a third between.
+
+    In the second half, where `draw_sigmas` gives levels below 1, the finished pictures come first.
+    """
+    between, kind = (torch.rand(count, generator=generator, device=generator.device) for _ in range(2))
+    shares = torch.where(kind < 1 / 3, 0.0, torch.where(kind < 2 / 3, 1.0, between))
+    half, ordered = count // 2, count // 2 + count // 6
+    shares[half:ordered] = 1.0
+    shares[ordered:] = torch.where(kind[ordered:] < 0.5, 0.0, between[ordered:])
+    return shares
 
 
 def seed_light(noise: Tensor, directions: Tensor) -> Tensor:
     """What the seed means: soft coloured light whose place follows the slow part of the noise, as a change of latents.
 
-    noise [B, 4, h, w], directions [4, 3] (latent change by colour) -> [B, 4, h, w]. A small step of the noise moves the light a
+    noise [B, C, h, w], directions [C, 3] (latent change by colour) -> [B, C, h, w]. A small step of the noise moves the light a
     little, so that travelling between seeds makes it wander.
     """
     reach = 2 * int(LIGHT_SIGMA)

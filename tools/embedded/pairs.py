@@ -1,87 +1,53 @@
-"""Pairs of a photo crop and the picture a recipe makes of it, made in shards on disk; no latents and no training here."""
+"""Pairs of a photo crop and the picture a recipe makes of it, as far as drawing goes; the style teacher comes after, on the device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import CLIPTokenizer
 
 from .concepts import Concept
-from .palettes import COLOUR_NAMES, TONES, recoloured, retoned
+from .networks import LATENTS
 from .photos import random_crop
+from .prompts import PromptWriter
 from .recipes import Recipe, RecipeBook
-from .style_teacher import StyleTeacher
+from .tokenizer import token_ids
 from .tones import Picture
 
-SHARD_BYTES = 2048 * 128 * 128 * 3  # of one picture array: shards of larger pictures hold fewer
-TEACHER_BATCH = 16
+PROMPTS = 2  # ways in which each recipe is asked for
 CLOUD_SIGMA = 9.0  # pixels: how coarse the textures are that come from noise
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """One shard: `contents` and `targets` uint8 [N, side, side, 3], `recipes` int64 [N, 6] (rows of `Recipe`)."""
+class DrawnPairs:
+    """N pairs before the style teacher.
+
+    contents, drawn: uint8 [N, side, side, 3], `drawn` with the recipes' drawn looks. recipes: int64 [N, 6], rows of `Recipe`.
+    ids: int16 [N, PROMPTS, 32], token numbers of prompts. noise: float16 [N, LATENTS, side / 8, side / 8], of the textures without a photo.
+    """
 
     contents: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.uint8]
+    drawn: npt.NDArray[np.uint8]
     recipes: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class RecipePainter:
-    """Draws recipes over photos."""
-
-    concepts: Sequence[Concept]
-    teacher: StyleTeacher
-    device: torch.device
-
-    def painted(self, pictures: Sequence[Picture], recipes: Sequence[Recipe]) -> list[Picture]:
-        """Each of the equally large `pictures` as the recipe beside it says."""
-        made = self._in_concepts(list(pictures), [recipe.first for recipe in recipes])
-        made = self._in_concepts(made, [recipe.second for recipe in recipes])
-        return [finished(picture, recipe) for picture, recipe in zip(made, recipes, strict=True)]
-
-    def _in_concepts(self, pictures: list[Picture], numbers: Sequence[int]) -> list[Picture]:
-        results = list(pictures)
-        taught = [i for i, number in enumerate(numbers) if number >= 0 and self.concepts[number].vector is not None]
-        for start in range(0, len(taught), TEACHER_BATCH):
-            part = taught[start : start + TEACHER_BATCH]
-            for i, picture in zip(part, self._taught([pictures[i] for i in part], [numbers[i] for i in part]), strict=True):
-                results[i] = picture
-        for i, number in enumerate(numbers):
-            draw = self.concepts[number].drawn if number >= 0 else None
-            if draw is not None:
-                results[i] = draw(pictures[i])
-        return results
-
-    def _taught(self, pictures: list[Picture], numbers: list[int]) -> list[Picture]:
-        vectors = np.stack([np.asarray(self.concepts[number].vector, np.float32) for number in numbers])
-        photos = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
-            styled = self.teacher(photos, torch.from_numpy(vectors).to(self.device)).float()
-        return list((styled * 255).permute(0, 2, 3, 1).round().byte().cpu().numpy())
-
-
-def finished(picture: Picture, recipe: Recipe) -> Picture:
-    """`picture` with the recipe's colours and light."""
-    one, other = recipe.colours
-    if one >= 0:
-        picture = recoloured(picture, COLOUR_NAMES[one], COLOUR_NAMES[other] if other >= 0 else None)
-    return retoned(picture, TONES[recipe.tone]) if recipe.tone >= 0 else picture
+    ids: npt.NDArray[np.int16]
+    noise: npt.NDArray[np.float16]
 
 
 def seeded_noise(seed: int, *, side: int) -> torch.Tensor:
-    """The noise [4, side / 8, side / 8] that a texture is made from and that the denoiser starts from to make it."""
-    return torch.randn(4, side // 8, side // 8, generator=torch.Generator().manual_seed(seed))
+    """The noise [LATENTS, side / 8, side / 8] that a texture is made from and that the denoiser starts from to make it."""
+    return torch.randn(LATENTS, side // 8, side // 8, generator=torch.Generator().manual_seed(seed))
 
 
 def clouds(noise: torch.Tensor) -> Picture:
-    """Coloured clouds [8 h, 8 w, 3] that are a smooth function of latent noise [4, h, w]: a small step of it moves them a little."""
+    """Coloured clouds [8 h, 8 w, 3] that are a smooth function of latent noise [C, h, w]: a small step of it moves them a little.
+
+    The first three channels are the colours, the fourth is the light.
+    """
     _, height, width = noise.shape
-    large = cv2.resize(noise.permute(1, 2, 0).numpy(), (8 * width, 8 * height), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(noise[:4].permute(1, 2, 0).numpy(), (8 * width, 8 * height), interpolation=cv2.INTER_CUBIC)
     soft = cv2.GaussianBlur(large, (0, 0), CLOUD_SIGMA, borderType=cv2.BORDER_REFLECT)
     soft = soft / 0.24  # the spread of unit noise after this blur
     colour = 0.5 + 0.5 * np.sin(1.5 * soft[..., :3])
@@ -89,33 +55,52 @@ def clouds(noise: torch.Tensor) -> Picture:
     return np.asarray(np.clip(255 * colour * light, 0, 255), dtype=np.uint8)
 
 
-def make_shard(path: Path, *, photos: npt.NDArray[np.uint8], painter: RecipePainter, book: RecipeBook, side: int, seed: int) -> None:
-    """Write one shard to `path`; the same seed gives the same pairs."""
-    generator = np.random.default_rng(seed)
-    count = SHARD_BYTES // (side * side * 3)
-    recipes = [book.drawn(generator) for _ in range(count)]
-    contents = [random_crop(photos[number], side=side, generator=generator) for number in generator.integers(0, len(photos), size=count)]
-    for i, recipe in enumerate(recipes):
-        if recipe.noise_seed >= 0:
-            contents[i] = clouds(seeded_noise(recipe.noise_seed, side=side))
-    targets = painter.painted(contents, recipes)
-    partial = path.with_suffix(".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    np.save(partial / "contents.npy", np.stack(contents))
-    np.save(partial / "targets.npy", np.stack(targets))
-    np.save(partial / "recipes.npy", np.array([recipe.row() for recipe in recipes], dtype=np.int64))
-    partial.rename(path)
+class PairArtist:
+    """Draws batches of pairs of `side` pixels from `photos` [P, 256, 256, 3], with prompts that ask for them."""
+
+    def __init__(
+        self,
+        concepts: Sequence[Concept],
+        photos: npt.NDArray[np.uint8],
+        *,
+        writer: PromptWriter,
+        tokenizer: CLIPTokenizer,
+        side: int,
+    ) -> None:
+        self.concepts, self.photos = concepts, photos
+        self.book = RecipeBook(concepts)
+        self.writer, self.tokenizer, self.side = writer, tokenizer, side
+
+    def drawn(self, count: int, generator: np.random.Generator) -> DrawnPairs:
+        """`count` pairs; the same state of the generator gives the same pairs."""
+        recipes = [drawn_first(self.book.drawn(generator), self.concepts) for _ in range(count)]
+        contents, noise = [], np.zeros((count, LATENTS, self.side // 8, self.side // 8), np.float16)
+        for i, recipe in enumerate(recipes):
+            if recipe.noise_seed >= 0:
+                start = seeded_noise(recipe.noise_seed, side=self.side)
+                noise[i] = start.half().numpy()
+                contents.append(clouds(start))
+            else:
+                photo = self.photos[int(generator.integers(len(self.photos)))]
+                contents.append(random_crop(photo, side=self.side, generator=generator))
+        texts = [self.writer(recipe, generator) for recipe in recipes for _ in range(PROMPTS)]
+        ids = np.asarray(token_ids(self.tokenizer, texts), dtype=np.int16)
+        return DrawnPairs(
+            contents=np.stack(contents),
+            drawn=np.stack([self._drawn(content, recipe) for content, recipe in zip(contents, recipes, strict=True)]),
+            recipes=np.array([recipe.row() for recipe in recipes], dtype=np.int64),
+            ids=ids.reshape(count, PROMPTS, -1),
+            noise=noise,
+        )
+
+    def _drawn(self, picture: Picture, recipe: Recipe) -> Picture:
+        for number in (recipe.first, recipe.second):
+            draw = self.concepts[number].drawn if number >= 0 else None
+            picture = picture if draw is None else draw(picture)
+        return picture
 
 
-def open_shard(path: Path) -> Pairs:
-    """One shard, memory-mapped."""
-    return Pairs(
-        contents=np.load(path / "contents.npy", mmap_mode="r"),
-        targets=np.load(path / "targets.npy", mmap_mode="r"),
-        recipes=np.load(path / "recipes.npy"),
-    )
-
-
-def shard_paths(work: Path, *, side: int) -> list[Path]:
-    """The finished shards of pictures of `side` pixels, in order."""
-    return sorted(path for path in work.glob(f"pairs_{side}_*") if path.suffix == "")
+def drawn_first(recipe: Recipe, concepts: Sequence[Concept]) -> Recipe:
+    """The recipe with a drawn look before a taught style, as drawing comes before the style teacher."""
+    swapped = recipe.second >= 0 and concepts[recipe.first].drawn is None and concepts[recipe.second].drawn is not None
+    return replace(recipe, first=recipe.second, second=recipe.first) if swapped else recipe

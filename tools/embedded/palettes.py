@@ -1,11 +1,13 @@
-"""Named colours and picture tones that can be added to any look: "in deep red and gold", "very dark"; drawn here."""
+"""Named colours and picture tones that can be added to any look: "in deep red and gold", "very dark"; applied in finishing."""
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 
-from .tones import Colour, Picture, luma, vivid
+from .tones import Colour
+
+Stops = npt.NDArray[np.float32]
 
 COLOURS: dict[str, Colour] = {
     "red": (214, 24, 30), "deep red": (130, 8, 18), "crimson": (170, 10, 48), "orange": (245, 124, 16), "gold": (236, 182, 52),
@@ -17,6 +19,7 @@ COLOURS: dict[str, Colour] = {
     "cream": (250, 238, 208), "olive": (118, 120, 40),
 }  # fmt: skip
 COLOUR_NAMES = tuple(COLOURS)
+STOPS = (0.0, 0.36, 0.74, 1.0)  # brightnesses at which a palette's four colours stand
 PALETTE_SHARE = 0.8  # of a recoloured picture that is the palette; the rest keeps the look's own colours
 PALETTE_TEMPLATES = (
     "in {a} and {b}", "{a} and {b}", "in {a} and {b} colours", "{a} and {b} palette", "with {a} and {b} light",
@@ -45,20 +48,13 @@ TONES: tuple[ToneChange, ...] = (
 )
 
 
-def recoloured(picture: Picture, first: str, second: str | None) -> Picture:
-    """`picture` with the darker of two named colours in its shadows and the brighter in its lights; one colour serves as both."""
+def palette_stops(first: str, second: str | None) -> Stops:
+    """Colours [4, 3] for deep shadow, shadow, light and highlight: the darker of two named colours below, the brighter above.
+
+    One colour serves as both. The stops lie at the brightnesses STOPS.
+    """
     colours = [np.array(COLOURS[name], np.float32) for name in (first, second or first)]
     dark, light = sorted(colours, key=lambda colour: (float(colour.sum()), tuple(colour)))
     if second is None:
         dark, light = 0.55 * dark, 0.35 * 255 + 0.65 * light
-    ends = (0.15 * dark, dark, light, 0.45 * light + 0.55 * 255)
-    tone = luma(picture)
-    made = np.stack([np.interp(tone, (0.0, 0.36, 0.74, 1.0), [stop[c] for stop in ends]) for c in range(3)], axis=-1)
-    mixed = PALETTE_SHARE * made + (1 - PALETTE_SHARE) * picture
-    return np.asarray(np.clip(mixed, 0, 255), dtype=np.uint8)
-
-
-def retoned(picture: Picture, change: ToneChange) -> Picture:
-    """`picture` in changed light."""
-    curve = (255 * (np.arange(256) / 255) ** change.gamma).astype(np.uint8)
-    return vivid(np.asarray(cv2.LUT(picture, curve), dtype=np.uint8), saturation=change.saturation, contrast=change.contrast)
+    return np.stack([0.15 * dark, dark, light, 0.45 * light + 0.55 * 255]).astype(np.float32)

@@ -1,9 +1,9 @@
 """The training photos: tar shards decoded once into one memory-mapped array, and random crops of them."""
 
-import io
 import json
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .tones import Picture, vivid
 
 SIDE = 256  # pixels: every stored photo is square
+ENLARGED = 160  # pixels: the smallest part of a photo that is enlarged
 
 
 def decoded_photos(data: Path, work: Path, *, limit: int | None = None) -> npt.NDArray[np.uint8]:
@@ -32,26 +33,26 @@ def decoded_photos(data: Path, work: Path, *, limit: int | None = None) -> npt.N
 
 def _decode_shard(tar: Path, rows: Sequence[dict[str, str]], array: npt.NDArray[np.uint8]) -> None:
     place = {row["file"]: number for number, row in enumerate(rows)}
-    with tarfile.open(tar) as archive:
-        for member in archive:
-            number = place.get(member.name)
-            file = archive.extractfile(member)
-            if number is None or file is None:
-                continue
-            encoded = np.frombuffer(io.BytesIO(file.read()).getbuffer(), dtype=np.uint8)
-            picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-            array[number] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+    def decode(found: tuple[int, bytes]) -> None:
+        number, encoded = found
+        picture = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR)
+        array[number] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+    with tarfile.open(tar) as archive, ThreadPoolExecutor() as threads:
+        files = ((member.name, archive.extractfile(member)) for member in archive if member.name in place)
+        list(threads.map(decode, [(place[name], file.read()) for name, file in files if file is not None]))
 
 
 def random_crop(photo: Picture, *, side: int, generator: np.random.Generator) -> Picture:
-    """A square of `side` pixels: cut out at full size or scaled down, mirrored at times, in varied light."""
-    span = SIDE if side == SIDE else int(generator.integers(side, SIDE + 1))
+    """A square of `side` pixels: cut out and scaled, at times enlarged and so a little soft, mirrored at times, in varied light."""
+    span = int(generator.integers(min(side, ENLARGED), SIDE + 1))
     if generator.random() < 0.5:
         span = side
     top, left = generator.integers(0, SIDE - span + 1, size=2)
     crop = photo[top : top + span, left : left + span]
     if span != side:
-        crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+        crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if span > side else cv2.INTER_CUBIC)
     if generator.random() < 0.5:
         crop = crop[:, ::-1]
     return relit(np.ascontiguousarray(crop, dtype=np.uint8), generator=generator)

@@ -11,8 +11,8 @@ from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
 from . import flow
-from .autoencoder import to_signed
 from .denoiser import Conditioned
+from .finishing import signed
 from .tokenizer import token_ids
 from .tones import Picture
 
@@ -31,7 +31,7 @@ class Restyler:
         ids = torch.tensor(token_ids(self.tokenizer, list(prompts)), device=device)
         pictures: list[Picture] = []
         with torch.inference_mode():
-            content = self.autoencoder.encode(to_signed(photo[None], device=device)).latents
+            content = self.autoencoder.encode(signed(torch.from_numpy(np.array(photo[None])).to(device))).latents
             noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(seed)).to(device)
             for text in self.network.texts(ids).split(1):
                 sigmas = torch.linspace(strength, 0, steps + 1).tolist()

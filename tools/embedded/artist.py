@@ -1,0 +1,29 @@
+"""Makes the artist that draws pairs, from the folders of a training run; each drawing process makes its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import CLIPTokenizer
+
+from .concepts import all_concepts
+from .pairs import PairArtist
+from .photos import decoded_photos
+from .prompts import PromptWriter
+from .style_teacher import StyleTable
+from .text_examples import words_by_concept
+
+
+@dataclass(frozen=True)
+class ArtistMaker:
+    """`maker()`: an artist for pairs of `side` pixels over the photos and concepts of `data`, with the tokenizer of `work`."""
+
+    data: Path
+    work: Path
+    side: int
+
+    def __call__(self) -> PairArtist:
+        concepts = all_concepts(StyleTable(self.data))
+        writer = PromptWriter(concepts, extra=words_by_concept(concepts))
+        tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
+        photos = decoded_photos(self.data, self.work)
+        return PairArtist(concepts, photos, writer=writer, tokenizer=tokenizer, side=self.side)
