@@ -4,7 +4,7 @@
 
 `--data` holds the photo shards and the style table, `--weights` the style teacher, `--work` takes everything that can be made
 again: decoded photos, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on one GPU (embedded/scale.py has the
-sizes). Stages: data, text, autoencoder, denoiser, tuning, export, card; `all` runs them in this order; `--stage card --judged DIR`
+sizes). Stages: data, text, autoencoder, denoiser, tuning, polish, export, card; `all` runs them in this order; `--stage card --judged DIR`
 writes the model card again with the figures of tools/judge_embedded.py. Needs the extra `train`.
 """
 
@@ -34,19 +34,23 @@ from embedded.networks import new_denoiser, parameter_count
 from embedded.pair_pool import PairPool
 from embedded.photos import decoded_photos
 from embedded.plots import plot_losses
+from embedded.polish import Polish, photo_latents
+from embedded.prompts import PromptWriter
 from embedded.recipes import RecipeBook
 from embedded.scale import Scale, scale_of
 from embedded.sheet import Restyler, prompt_sheet, strength_sheet
 from embedded.style_teacher import StyleTable, StyleTeacher
 from embedded.text import ExampleTable, TextTraining, load_text_network, tokenizer_texts
-from embedded.text_examples import ExampleWriter, written_examples
+from embedded.text_examples import ExampleWriter, words_by_concept, written_examples
 from embedded.tokenizer import token_ids, train_tokenizer
 from embedded.tuning import Readout, TextTuning, plain_readouts
 from rich.console import Console
 from transformers import CLIPTextModel, CLIPTokenizer
 
-STAGES = ("data", "text", "autoencoder", "denoiser", "tuning", "export", "card")
-SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.6, "tuning": 0.05}  # of --minutes
+from engine.gpu.host_memory import keep_freed_memory
+
+STAGES = ("data", "text", "autoencoder", "denoiser", "tuning", "polish", "export", "card")
+SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.55, "tuning": 0.05, "polish": 0.05}  # of --minutes
 MERGES = 12_000
 FIRST_PAIRS = 0.05  # share of the pool that is filled before training begins
 SHOWN_PHOTOS = (216, 577, 1245, 569)  # photos of the contact sheets
@@ -202,6 +206,28 @@ class Project:
             examples = written_examples(writer, count=count, processes=self.processes, seed=seed)
         tuning.run(examples, batch=self.scale.tuned, minutes=self.minutes("tuning"), seed=options.seed)
 
+    def polish(self) -> None:
+        """The denoiser taught by its own one-step pictures what strengths below 1 are."""
+        options, training, tokenizer = self.options, self.denoiser_training(), self.tokenizer()
+        network = training.average
+        network.text_encoder.load_state_dict(self.text_encoder(training).state_dict())
+        crops = {"count": self.scale.polish_photos, "side": self.scale.side, "seed": options.seed, "device": self.device}
+        contents = photo_latents(decoded_photos(options.data, options.work), training.autoencoder, **crops)
+        writer = PromptWriter(self.concepts, extra=words_by_concept(self.concepts))
+        generator = np.random.default_rng([options.seed, 3])
+        prompts = [writer(self.book.drawn(generator), generator) for _ in range(self.scale.polish_texts)]
+        ids = torch.tensor(token_ids(tokenizer, ["", *prompts]), device=self.device)
+        texts = torch.cat([network.texts(part) for part in ids.split(256)])
+        polish = Polish(options.work, network, device=self.device, seed=options.seed)
+        polish.run(contents, texts[1:], texts[:1], batch=self.scale.polished, minutes=self.minutes("polish"))
+
+    def unet(self, training: DenoiserTraining) -> UNet2DConditionModel:
+        """The denoiser that ships: the polished one if there is one."""
+        polished = self.options.work / "polished.pt"
+        if polished.exists():
+            training.average.unet.load_state_dict(torch.load(polished, map_location=self.device, weights_only=True)["average"])
+        return training.average.unet
+
     def text_encoder(self, training: DenoiserTraining) -> CLIPTextModel:
         """The text encoder that ships: the tuned one if there is one."""
         tuned = self.options.work / "tuned_text.pt"
@@ -213,6 +239,8 @@ class Project:
     def export(self) -> None:
         """The averaged weights into the folder that ships, and the last sheets and plots."""
         training = self.denoiser_training()
+        training.average.unet = self.unet(training)
+        training.average.text_encoder = self.text_encoder(training)
         self.write(training)
         self.draw(training)
         for name in SHARES:
@@ -241,7 +269,7 @@ class Project:
             self.options.out,
             unet=training.average.unet,
             vae=training.finished_autoencoder(),
-            text_encoder=self.text_encoder(training),
+            text_encoder=training.average.text_encoder,
             tokenizer_folder=self.options.work / "tokenizer",
         )
 
@@ -260,6 +288,7 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
+    keep_freed_memory()  # a training step on the CPU takes a multiple of its time where every tensor's pages are new
     options.work.mkdir(parents=True, exist_ok=True)
     stages = STAGES if options.stage == "all" else options.stage.split(",")
     if not set(stages) <= set(STAGES):

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 LEVELS = st.floats(0.05, 1.0)
 SHARES = st.floats(0.0, 1.0)
+CHANNELS = 8
 
 
 def latents(seed: int) -> torch.Tensor:
-    return torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(2, CHANNELS, 3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def level(value: float) -> torch.Tensor:
@@ -52,30 +53,45 @@ def test_the_change_from_a_photo_is_the_strength() -> None:
         torch.testing.assert_close(moved, strength * (target - content))
 
 
-def test_half_of_the_noise_levels_are_one() -> None:
-    drawn = flow.draw_sigmas(4000, generator=torch.Generator().manual_seed(0))
-    assert float(drawn.min()) >= 0.1 and float(drawn.max()) == 1.0
-    assert abs(float((drawn == 1).float().mean()) - 0.5) < 0.03
+def test_the_first_half_of_the_noise_levels_are_one_and_the_others_are_spread_evenly() -> None:
+    drawn = flow.draw_sigmas(4001, generator=torch.Generator().manual_seed(0))
+    assert drawn.shape == (4001,) and bool((drawn[:2000] == 1).all())
+    rest = drawn[2000:].sort().values.double()
+    assert float(rest[0]) >= 0.1 and float(rest[-1]) < 1
+    even = torch.linspace(0.1, 1, len(rest), dtype=torch.float64)
+    assert float((rest - even).abs().max()) < 0.9 * 1.95 / np.sqrt(len(rest))  # Kolmogorov and Smirnov, one in a thousand
+    assert torch.equal(drawn, flow.draw_sigmas(4001, generator=torch.Generator().manual_seed(0)))
 
 
-COLOURS_ONLY = torch.eye(4, 3)  # latents whose first three channels are the colour
+def test_shares_are_a_third_photo_a_third_picture_a_third_between_and_below_full_noise_the_pictures_come_first() -> None:
+    shares = flow.draw_shares(6000, generator=torch.Generator().manual_seed(1))
+    one, photo, picture, mixed = shares[:3000], shares == 0, shares == 1, (shares > 0) & (shares < 1)
+    assert bool((photo | picture | mixed).all())
+    for part in (one == 0, one == 1, (one > 0) & (one < 1)):
+        assert abs(float(part.float().mean()) - 1 / 3) < 0.04
+    assert bool(picture[3000:4000].all()) and not picture[4000:].any()
+    assert abs(float(photo[4000:].float().mean()) - 0.5) < 0.05
+    assert abs(float(shares[mixed].mean()) - 0.5) < 0.03 and abs(float(shares[mixed].std()) - 1 / np.sqrt(12)) < 0.02
+
+
+COLOURS_ONLY = torch.eye(CHANNELS, 3)  # latents whose first three channels are the colour
 
 
 def slow_noise(*, count: int = 64, size: int = 40) -> torch.Tensor:
-    """The slow part of noise [count, 4, size, size], read back out of its light: [count, 3, size, size]."""
-    noise = torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(6))
+    """The slow part of noise [count, 8, size, size], read back out of its light: [count, 3, size, size]."""
+    noise = torch.randn(count, CHANNELS, size, size, generator=torch.Generator().manual_seed(6))
     return torch.atanh((flow.seed_light(noise, COLOURS_ONLY)[:, :3].double() / flow.LIGHT).clamp(-1 + 1e-7, 1 - 1e-7))
 
 
 def test_the_seed_light_is_a_gaussian_blur_of_the_noise_as_opencv_makes_it() -> None:
-    noise = torch.randn(2, 4, 24, 20, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(2, CHANNELS, 24, 20, generator=torch.Generator().manual_seed(1))
     kernel = cv2.getGaussianKernel(2 * 6 + 1, 3.0)
     kernel = (kernel / np.sqrt(np.square(kernel).sum())).astype(np.float32)
     made = flow.seed_light(noise, COLOURS_ONLY).numpy()
     for i, colour in ((0, 0), (1, 2)):
         soft = cv2.sepFilter2D(noise[i, colour].numpy(), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
         np.testing.assert_allclose(made[i, colour], flow.LIGHT * np.tanh(soft), atol=1e-5)
-    assert not made[:, 3].any()
+    assert not made[:, 3:].any()
 
 
 def test_away_from_the_border_the_slow_noise_has_unit_spread_and_a_gaussian_neighbourhood() -> None:
@@ -89,7 +105,8 @@ def test_away_from_the_border_the_slow_noise_has_unit_spread_and_a_gaussian_neig
 
 def test_the_seed_light_is_linear_in_the_directions_and_bounded_by_them() -> None:
     generator = torch.Generator().manual_seed(2)
-    noise, one, other = torch.randn(3, 4, 12, 12, generator=generator), torch.randn(4, 3, generator=generator), torch.randn(4, 3)
+    noise = torch.randn(3, CHANNELS, 12, 12, generator=generator)
+    one, other = torch.randn(2, CHANNELS, 3, generator=generator)
     together = flow.seed_light(noise, 2 * one - other)
     torch.testing.assert_close(together, 2 * flow.seed_light(noise, one) - flow.seed_light(noise, other), atol=1e-5, rtol=1e-4)
     assert bool((flow.seed_light(noise, one).abs().amax(dim=(0, 2, 3)) <= flow.LIGHT * one.abs().sum(dim=1) + 1e-6).all())
@@ -97,7 +114,7 @@ def test_the_seed_light_is_linear_in_the_directions_and_bounded_by_them() -> Non
 
 def test_a_small_step_of_the_noise_moves_the_seed_light_a_little() -> None:
     generator = torch.Generator().manual_seed(3)
-    noise, aside = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 4, 16, 16, generator=generator)
+    noise, aside = torch.randn(1, CHANNELS, 16, 16, generator=generator), torch.randn(1, CHANNELS, 16, 16, generator=generator)
     lights = [flow.seed_light(noise + step * aside, COLOURS_ONLY) for step in (0.0, 0.01, 0.02, 1.0)]
     near, twice, far = (float((light - lights[0]).abs().mean()) for light in lights[1:])
     assert near < flow.LIGHT * 0.03 < far

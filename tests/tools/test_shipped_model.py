@@ -130,7 +130,8 @@ def test_a_texture_without_a_photo_follows_its_noise_and_moves_a_little_with_it(
     text_encoder = CLIPTextModel.from_pretrained(FOLDER / "text_encoder").eval().float()
     tokenizer = CLIPTokenizer.from_pretrained(FOLDER / "tokenizer")
     ids = tokenizer("lava", padding="max_length", max_length=32, truncation=True, return_tensors="pt").input_ids
-    one, other = (torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    channels = unet.config.out_channels
+    one, other = (torch.randn(1, channels, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
 
     @torch.inference_mode()
     def texture(share: float) -> torch.Tensor:

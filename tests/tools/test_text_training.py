@@ -1,43 +1,36 @@
-"""Training texts of the text encoder: prompts that say their recipe, batches that keep every end mark, meanings that fit."""
+"""Training of the text encoder: hidden words, the losses, words that begin with their meaning, and runs that are taken up again."""
 
-from collections.abc import Sequence
+import copy
+import csv
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from embedded import text as text_training
+from embedded import text as module
 from embedded.concepts import Concept
-from embedded.meaning import WIDTH
-from embedded.palettes import COLOUR_NAMES, TONES
-from embedded.prompts import PromptWriter, palette_words, woven
-from embedded.recipes import Recipe, RecipeBook
-from embedded.text import FreeTexts, TextExamples, fragments, free_texts, fresh_text_network, give_words_meaning, text_loss
-from embedded.tokenizer import MAX_TOKENS, token_ids
+from embedded.free_texts import DIRECTIONS, FreeTexts
+from embedded.recipes import RecipeBook
+from embedded.text import (
+    ExampleTable,
+    TextNetwork,
+    TextTraining,
+    fresh_text_network,
+    give_words_meaning,
+    hidden_words,
+    load_text_network,
+    text_loss,
+)
+from embedded.text_examples import ExampleWriter
+from embedded.tokenizer import MAX_TOKENS
 from transformers import CLIPTokenizer
 
-LONG = "neon " * 60
-
-
-class WordCounts:
-    """Texts by which words they hold: as a sentence model does, likest texts lie nearest."""
-
-    def words(self) -> list[str]:
-        return ["neon", "pencil", "sketch", "dancer"]
-
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        counts = torch.zeros(len(texts), WIDTH)
-        for row, text in zip(counts, texts, strict=True):
-            for word in text.lower().split():
-                row[crc32(word.encode()) % WIDTH] += 1
-        return F.normalize(counts, dim=1)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tokenizer_folder: Path) -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(tokenizer_folder)
+CPU = torch.device("cpu")
+START, END = 90, 91
 
 
 @pytest.fixture(scope="module")
@@ -46,136 +39,159 @@ def book(toy_concepts: list[Concept]) -> RecipeBook:
 
 
 @pytest.fixture(scope="module")
-def free(toy_concepts: list[Concept]) -> FreeTexts:
-    texts = ["neon", "pencil sketch", LONG]
-    neighbours = torch.tensor([[0, 1, 2, 3]] * len(texts))
-    return FreeTexts(texts, WordCounts()(texts), neighbours, torch.full((len(texts), 4), 0.25))
+def free() -> FreeTexts:
+    generator = torch.Generator().manual_seed(1)
+    texts = ["neon", "pencil", "dancer", "pencil sketch"]
+    embeddings = F.normalize(torch.randn(4, DIRECTIONS, generator=generator), dim=1).half()
+    return FreeTexts(texts, embeddings, torch.tensor([[0, 1, 2, 3]] * 4).short(), torch.full((4, 4), 0.25).half())
 
 
 @pytest.fixture(scope="module")
-def examples(toy_concepts: list[Concept], book: RecipeBook, free: FreeTexts) -> TextExamples:
-    return TextExamples(toy_concepts, book, free)
+def table(toy_concepts: list[Concept], book: RecipeBook, free: FreeTexts, tokenizer: CLIPTokenizer) -> ExampleTable:
+    examples = ExampleWriter(toy_concepts, book, free, tokenizer).written(40, [1])
+    return ExampleTable(examples, book, free, end=tokenizer.eos_token_id, device=CPU)
 
 
-def test_a_prompt_names_its_looks_its_colours_and_its_light(toy_concepts: list[Concept]) -> None:
-    writer, generator = PromptWriter(toy_concepts, extra={2: ["another word for it"]}), np.random.default_rng(1)
-    extra = 0
-    for _ in range(60):
-        phrases = [toy_concepts[number].phrases for number in (2, 5)]
-        plain = writer(Recipe(2), generator)
-        extra += plain == "another word for it"
-        assert plain == "another word for it" or any(phrase in plain for phrase in phrases[0])
-        both = writer(Recipe(2, second=5), generator)
-        assert all(any(phrase in both for phrase in group) for group in phrases)
-        toned = writer(Recipe(2, tone=4), generator)
-        assert any(words in toned for words in TONES[4].phrases) and any(phrase in toned for phrase in phrases[0])
-        coloured = writer(Recipe(2, colours=(3, 9)), generator)
-        assert COLOUR_NAMES[3] in coloured and COLOUR_NAMES[9] in coloured and any(phrase in coloured for phrase in phrases[0])
-    assert 5 < extra < 35
+@pytest.fixture
+def network(tokenizer: CLIPTokenizer, book: RecipeBook) -> TextNetwork:
+    torch.manual_seed(0)
+    return fresh_text_network(tokenizer, width=book.width, concepts=len(book.concepts))
 
 
-def test_two_colours_are_named_in_either_order_and_one_alone() -> None:
-    generator = np.random.default_rng(2)
-    first = [palette_words((3, 9), generator).find(COLOUR_NAMES[3]) < 3 for _ in range(40)]
-    assert any(first) and not all(first)
-    assert all(COLOUR_NAMES[7] in palette_words((7, -1), generator) for _ in range(20))
+@pytest.fixture
+def started(
+    tmp_path: Path, tokenizer_folder: Path, toy_concepts: list[Concept], book: RecipeBook, free: FreeTexts
+) -> Callable[[], TextTraining]:
+    """Begins the run in a work folder, or takes it up again."""
+    shutil.copytree(tokenizer_folder, tmp_path / "tokenizer")
+    return lambda: TextTraining(tmp_path, toy_concepts, book, free, start=None, device=CPU, seed=1)
 
 
-def test_a_long_phrase_stands_alone_and_a_short_one_is_kept_whole() -> None:
-    generator = np.random.default_rng(3)
-    phrase = "one two three four five six seven eight"
-    assert woven(phrase, generator) == phrase
-    assert all("neon edges" in woven("neon edges", generator) for _ in range(40))
+def test_all_words_of_a_longer_text_can_be_hidden_and_short_texts_stay() -> None:
+    ids = torch.tensor([[START, 1, 2, 3, 4, END, END], [START, 1, 2, 3, END, END, END], [START, END, END, END, END, END, END]])
+    assert torch.equal(hidden_words(ids, start=START, end=END, share=0.0), ids)
+    made = hidden_words(ids, start=START, end=END, share=1.1)
+    assert made.tolist() == [[START] + [END] * 6, ids[1].tolist(), ids[2].tolist()]
 
 
-def test_fragments_are_runs_of_words_of_the_phrases() -> None:
-    phrases = ["thick oil paint on canvas", "neon, glowing edges"]
-    made = fragments(phrases, count=200, seed=5)
-    assert made == fragments(phrases, count=200, seed=5) and len(made) == 200
-    split = [phrase.replace(",", " ").split() for phrase in phrases]
-    runs = {" ".join(words[i:j]) for words in split for i in range(len(words)) for j in range(i + 1, min(i + 6, len(words)) + 1)}
-    assert set(made) <= runs | {f"{one} {other}" for one in runs for other in runs}
-    assert set(made) & runs and set(made) - runs
+def test_what_is_left_of_a_text_moves_up_in_its_order_and_the_end_fills_the_places() -> None:
+    torch.manual_seed(3)
+    ids = torch.full((500, MAX_TOKENS), END)
+    ids[:, 0] = START
+    ids[:, 1:25] = torch.arange(1, 25)
+    made = hidden_words(ids, start=START, end=END, share=0.25)
+    hidden, missing = [], np.zeros(25)
+    for row in made.tolist():
+        words = [token for token in row if token not in (START, END)]
+        assert words == sorted(words) and row == [START, *words, *[END] * (MAX_TOKENS - 1 - len(words))]
+        hidden.append(24 - len(words))
+        missing[sorted(set(range(1, 25)) - set(words))] += 1
+    assert np.mean(hidden) / 24 == pytest.approx(0.25, abs=0.02)
+    assert np.std(hidden) == pytest.approx(np.sqrt(24 * 0.25 * 0.75), abs=0.3), "words are not hidden one by one"
+    np.testing.assert_allclose(missing[1:] / 500, 0.25, atol=0.08)  # four standard deviations
 
 
-def test_ids_cut_to_length_keep_start_and_end_mark(
-    examples: TextExamples, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(text_training, "BATCH", 24)
-    batches = examples.batches(tokenizer, np.random.default_rng(4))
-    widths = set()
-    for _ in range(12):
-        ids, meanings, embeddings = next(batches)
-        assert ids.shape[0] == 24 and ids.shape[1] <= MAX_TOKENS
-        assert meanings.shape == (24, examples.book.width) and embeddings.shape == (24, WIDTH)
-        assert bool((ids[:, 0] == tokenizer.bos_token_id).all()) and bool((ids[:, -1] == tokenizer.eos_token_id).all())
-        widths.add(ids.shape[1])
-        for row in ids.tolist():
-            full = tokenizer.decode(row, skip_special_tokens=True)
-            if len(row) < MAX_TOKENS:
-                assert token_ids(tokenizer, [full])[0][: len(row)] == row
-    assert len(widths) > 2
+def test_the_loss_adds_square_errors_cross_entropy_and_cosines_of_known_sentences() -> None:
+    generator = torch.Generator().manual_seed(2)
+    meaning, scores, wanted, asked = (torch.randn(4, 5, generator=generator) for _ in range(4))
+    asked = asked.softmax(dim=1)
+    embedding, known = (F.normalize(torch.randn(4, 6, generator=generator), dim=1) for _ in range(2))
+    known[1] = 0
+    found = text_loss(lambda ids: (meaning, scores, embedding), torch.zeros(4, 3), wanted, asked, known)  # type: ignore[arg-type]
+    likely = np.exp(scores.double().numpy())
+    entropy = -(asked.numpy() * np.log(likely / likely.sum(axis=1, keepdims=True))).sum(axis=1).mean()
+    cosines = [float(embedding[row] @ known[row]) for row in (0, 2, 3)]
+    expected = (((meaning - wanted) ** 2).mean().item(), entropy, 1 - np.mean(cosines))
+    assert [float(part) for part in found] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_text_longer_than_the_places_still_ends(tokenizer: CLIPTokenizer) -> None:
-    (ids,) = token_ids(tokenizer, [LONG])
-    assert len(ids) == MAX_TOKENS and ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
+def test_unknown_sentences_do_not_count(network: TextNetwork, table: ExampleTable) -> None:
+    ids, meanings, asked, embeddings = next(table.batches(6, np.random.default_rng(1)))
+    assert float(text_loss(network, ids, meanings, asked, torch.zeros_like(embeddings))[2].detach()) == 0
 
 
-def test_a_free_text_means_the_blend_of_its_neighbours(examples: TextExamples, free: FreeTexts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_training, "RECIPES", 0.0)
-    monkeypatch.setattr(text_training, "ORDINARY", 0.0)
-    texts, meanings, embeddings = examples.batch(16, np.random.default_rng(5))
-    blend = np.mean([examples.book.concept_code(number) for number in range(4)], axis=0)
-    for text, meaning, embedding in zip(texts, meanings, embeddings, strict=True):
-        place = max(number for number, known in enumerate(free.texts) if known in text)
-        np.testing.assert_allclose(meaning[: len(blend)].numpy(), blend, atol=1e-6)
-        assert not meaning[len(blend) :].any()
-        assert any(torch.equal(embedding, free.embeddings[number]) for number in range(place + 1))
+def test_a_text_is_read_where_it_has_ended(network: TextNetwork, tokenizer: CLIPTokenizer) -> None:
+    network.eval()
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    ids = torch.tensor([[start, 70, 71, end, end, end]])
+    with torch.inference_mode():
+        meaning, choice, embedding = network(ids)
+        states = network.encoder(ids).last_hidden_state[0]
+        torch.testing.assert_close(meaning[0], network.meaning(states[3:].mean(dim=0)), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(choice[0], network.choice(states[3:].mean(dim=0)), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(embedding[0], F.normalize(network.embedding(states[3:].mean(dim=0)), dim=0), atol=1e-5, rtol=1e-4)
+    assert float(embedding.norm()) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_nearest_look_of_its_own_phrase_is_the_look(
-    tmp_path: Path, toy_concepts: list[Concept], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(text_training, "FRAGMENTS", 50)
-    teacher = WordCounts()
-    found = free_texts(tmp_path, toy_concepts[:20], teacher)  # type: ignore[arg-type]
-    assert len(found.texts) == len(teacher.words()) + 50
-    torch.testing.assert_close(found.shares.sum(dim=1), torch.ones(len(found.texts)))
-    assert bool((found.shares.diff(dim=1) <= 1e-6).all())
-    bank = {number: teacher(concept.phrases) for number, concept in enumerate(toy_concepts[:20])}
-    for place in range(0, len(found.texts), 7):
-        scores = [float((bank[number] @ found.embeddings[place]).max()) for number in range(20)]
-        assert scores[int(found.neighbours[place, 0])] == pytest.approx(max(scores), abs=2e-3)
-
-
-def test_whole_words_begin_with_the_likeness_of_their_sentences(tokenizer: CLIPTokenizer, book: RecipeBook) -> None:
+def test_whole_words_begin_with_the_likeness_of_their_sentences(tokenizer: CLIPTokenizer, network: TextNetwork, free: FreeTexts) -> None:
     known = tokenizer.get_vocab()
     texts = [token.removesuffix("</w>") for token in known if token.endswith("</w>")]
     generator = torch.Generator().manual_seed(1)
-    embeddings = F.normalize(torch.randn(len(texts), 100, generator=generator) @ torch.randn(100, WIDTH, generator=generator), dim=1)
-    encoder = fresh_text_network(tokenizer, width=book.width).encoder
-    give_words_meaning(encoder, tokenizer, FreeTexts(texts, embeddings, torch.zeros(0), torch.zeros(0)))
-    rows = encoder.get_input_embeddings().weight.detach()[[known[f"{text}</w>"] for text in texts]]
+    embeddings = F.normalize(torch.randn(len(texts), 100, generator=generator) @ torch.randn(100, DIRECTIONS, generator=generator), dim=1)
+    more = replace(free, texts=[*texts, "no whole word"], embeddings=torch.cat([embeddings, torch.ones(1, DIRECTIONS)]))
+    before = network.encoder.get_input_embeddings().weight.detach().clone()
+    give_words_meaning(network.encoder, tokenizer, more)
+    weights = network.encoder.get_input_embeddings().weight.detach()
+    rows = [known[f"{text}</w>"] for text in texts]
     centred = embeddings - embeddings.mean(dim=0)
-    likeness = [F.cosine_similarity(each[:, None], each[None], dim=2) for each in (rows, centred)]
+    likeness = [F.cosine_similarity(each[:, None], each[None], dim=2) for each in (weights[rows, :DIRECTIONS], centred)]
     torch.testing.assert_close(likeness[0], likeness[1], atol=1e-3, rtol=0)
+    assert weights[rows, :DIRECTIONS].std().item() == pytest.approx(module.WORD_SPREAD, rel=0.01)
+    others = sorted(set(range(len(tokenizer))) - set(rows))
+    assert torch.equal(weights[others], before[others]) and torch.equal(weights[:, DIRECTIONS:], before[:, DIRECTIONS:])
 
 
-def test_a_few_steps_lower_the_loss_and_unknown_sentences_do_not_count(
-    examples: TextExamples, tokenizer: CLIPTokenizer, book: RecipeBook
-) -> None:
-    torch.manual_seed(0)
-    network = fresh_text_network(tokenizer, width=book.width)
-    texts, meanings, embeddings = examples.batch(16, np.random.default_rng(6))
-    ids = torch.tensor(token_ids(tokenizer, texts))
-    assert float(text_loss(network, ids, meanings, torch.zeros_like(embeddings))[1].detach()) == 0
+def test_a_few_steps_lower_the_loss(network: TextNetwork, table: ExampleTable) -> None:
+    batch = next(table.batches(16, np.random.default_rng(6)))
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     losses = []
     for _ in range(10):
-        loss, sentence = text_loss(network, ids, meanings, embeddings)
-        losses.append(float((loss + sentence).detach()))
+        parts = text_loss(network, *batch)
+        losses.append([float(part.detach()) for part in parts])
         optimizer.zero_grad()
-        (loss + sentence).backward()
+        sum(parts).backward()
         optimizer.step()
-    assert losses[-1] < 0.8 * losses[0]
+    assert sum(losses[-1]) < 0.8 * sum(losses[0]) and all(last < first for last, first in zip(losses[-1], losses[0], strict=True))
+
+
+@pytest.mark.usefixtures("counted_time")
+def test_a_run_trains_and_goes_on_from_its_checkpoint(
+    started: Callable[[], TextTraining], table: ExampleTable, book: RecipeBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NOTE_STEPS", 1)
+    first = started()
+    begun = copy.deepcopy(first.network)
+    first.run(table, batch=4, minutes=0.3)
+    assert first.step >= 3 and any(not torch.equal(a, b) for a, b in zip(begun.parameters(), first.network.parameters(), strict=True))
+    again = started()
+    assert again.step == first.step and again.seconds >= 17
+    loaded = load_text_network(first.path, first.tokenizer, width=book.width, concepts=len(book.concepts))
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+    for other in (again.network, loaded):
+        assert all(torch.equal(a, b) for a, b in zip(first.network.parameters(), other.parameters(), strict=True))
+    again.run(table, batch=4, minutes=0.5)
+    assert again.step > first.step
+    rows = list(csv.DictReader((first.work / "text.csv").open(encoding="utf-8")))
+    assert [int(row["step"]) for row in rows] == list(range(1, again.step + 1))
+    assert all(np.isfinite(float(row[name])) for row in rows for name in ("meaning", "choice", "sentence"))
+    assert not list(first.work.glob("*.partial"))
+
+
+def test_equal_batches_after_a_checkpoint_give_equal_weights(started: Callable[[], TextTraining], table: ExampleTable) -> None:
+    first = started()
+    batch = next(table.batches(6, np.random.default_rng(2)))
+
+    def step(training: TextTraining) -> None:
+        loss = sum(text_loss(training.network, *batch))
+        training.optimizer.zero_grad()
+        loss.backward()  # type: ignore[union-attr]
+        training.optimizer.step()
+
+    step(first)
+    first.step = 1
+    first.save(12.0)
+    again = started()
+    assert (again.step, again.seconds) == (1, 12.0)
+    for each in (first, again):
+        step(each)
+    assert all(torch.equal(a, b) for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True))

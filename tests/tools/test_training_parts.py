@@ -1,43 +1,19 @@
-"""Parts of the training program on data drawn here: tokenizer files, shards of pairs, losses, latents, export."""
+"""Parts of the training program on data drawn here: tokenizer files, sizes of networks and batches, the style table, export."""
 
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from embedded.autoencoder import picture_loss, to_signed
-from embedded.concepts import Concept
 from embedded.export import export_folder
-from embedded.latents import LatentBatches, encoder_mark, latents_path
-from embedded.networks import new_autoencoder, new_denoiser, new_text_encoder
-from embedded.pairs import RecipePainter, clouds, finished, make_shard, open_shard, seeded_noise
-from embedded.perceptual import PerceptualLoss, covariance, signed_root
-from embedded.recipes import Recipe, RecipeBook
-from embedded.style_teacher import StyleTable, StyleTeacher
-from embedded.tokenizer import token_ids, train_tokenizer
-from safetensors.torch import save_file
+from embedded.networks import LATENTS, TEXT_WIDTH, new_autoencoder, new_denoiser, new_text_encoder, parameter_count
+from embedded.scale import Scale, scale_of
+from embedded.style_teacher import StyleTable
+from embedded.tokenizer import MAX_TOKENS, token_ids, train_tokenizer
 from transformers import CLIPTextModel, CLIPTokenizer
 
 TEXTS = ["pencil sketch", "neon edges", "a dancer in neon style", "pencil drawing of a dancer"] * 5
-CPU = torch.device("cpu")
-Picture = npt.NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def perceptual() -> PerceptualLoss:
-    return PerceptualLoss()
-
-
-class DrawnOnly(RecipeBook):
-    """Recipes without style vectors, which would need the style teacher's weights."""
-
-    def drawn(self, generator: np.random.Generator) -> Recipe:
-        recipe = super().drawn(generator)
-        first = recipe.first % len(self.looks)
-        return Recipe(first, min(recipe.second, len(self.looks) - 1), recipe.colours, recipe.tone, recipe.noise_seed)
 
 
 def test_a_trained_tokenizer_joins_frequent_words_and_loses_no_text(tokenizer_folder: Path) -> None:
@@ -55,28 +31,26 @@ def test_the_same_texts_give_the_same_tokenizer(tokenizer_folder: Path, tmp_path
         assert (tmp_path / name).read_bytes() == (tokenizer_folder / name).read_bytes()
 
 
-def test_a_shard_repeats_by_seed_and_holds_what_its_recipes_say(
-    tmp_path: Path, scene: Picture, toy_concepts: list[Concept], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embedded.pairs.SHARD_BYTES", 40 * 128 * 128 * 3)
-    save_file({"unused": torch.zeros(1)}, str(tmp_path / "teacher.safetensors"))
-    teacher = StyleTeacher(tmp_path / "teacher.safetensors", device=CPU)
-    painter = RecipePainter(concepts=toy_concepts, teacher=teacher, device=CPU)
-    photos, book = np.stack([scene, scene[::-1]]), DrawnOnly(toy_concepts)
-    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        make_shard(tmp_path / name, photos=photos, painter=painter, book=book, side=128, seed=seed)
-    a, b, c = (open_shard(tmp_path / name) for name in "abc")
-    assert np.array_equal(a.targets, b.targets) and not np.array_equal(a.targets, c.targets)
-    recipes = [Recipe.from_row(row) for row in a.recipes]
-    assert any(recipe.noise_seed >= 0 for recipe in recipes) and any(recipe.second >= 0 for recipe in recipes)
-    for recipe, content, target in zip(recipes, a.contents, a.targets, strict=True):
-        if recipe.noise_seed >= 0:
-            assert np.array_equal(content, clouds(seeded_noise(recipe.noise_seed, side=128)))
-        made = np.array(content)
-        for number in (recipe.first, recipe.second):
-            draw = toy_concepts[number].drawn if number >= 0 else None
-            made = made if draw is None else draw(made)
-        assert np.array_equal(finished(made, recipe), target)
+def test_the_networks_fit_each_other_and_have_the_sizes_that_the_text_says() -> None:
+    unet, vae, text = new_denoiser(), new_autoencoder(), new_text_encoder(vocabulary=12_500, start=12_498, end=12_499)
+    with torch.inference_mode():
+        latent = vae.encode(torch.zeros(2, 3, 64, 64)).latents
+        states = text(torch.full((2, MAX_TOKENS), 12_499)).last_hidden_state
+        velocity = unet(torch.cat([latent, latent], dim=1), torch.ones(2), states).sample
+        assert vae.decode(velocity).sample.shape == (2, 3, 64, 64)
+    assert latent.shape == velocity.shape == (2, LATENTS, 8, 8) and states.shape == (2, MAX_TOKENS, TEXT_WIDTH)
+    assert vae.config.scaling_factor == 1
+    assert [round(parameter_count(part) / 1e6) for part in (unet, vae, text)] == [13, 1, 4]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_rows_that_are_compared_as_pictures_are_there_at_every_scale(device: str, tiny_scale: Scale) -> None:
+    for scale in (scale_of(torch.device(device)), tiny_scale):
+        half, third = scale.latents // 2, scale.latents // 6
+        assert scale.decoded - scale.decoded // 4 <= half, "only rows from noise alone"
+        assert scale.decoded // 4 <= third, "only rows from the finished picture"
+        assert scale.rebuilt <= scale.latents and scale.moved <= min(scale.latents, scale.pictures)
+        assert scale.drawn <= scale.pool and scale.side % 32 == 0 and scale.processes >= 0
 
 
 def test_an_unknown_style_is_named(tmp_path: Path) -> None:
@@ -86,61 +60,6 @@ def test_an_unknown_style_is_named(tmp_path: Path) -> None:
     assert np.array_equal(table.vector(("painting", "wave", 0)), np.ones(100))
     with pytest.raises(KeyError, match="storm"):
         table.vector(("painting", "storm", 0))
-
-
-def test_the_picture_loss_is_zero_on_equal_pictures_and_adds_its_three_parts() -> None:
-    stripes = torch.zeros(1, 3, 32, 32)
-    stripes[..., ::2] = 1
-    flat = torch.full_like(stripes, 0.25)
-    assert float(picture_loss(stripes, stripes)) == 0
-    # pixels (0.75 + 0.25) / 2, slopes across 1 and down 0, means of 4x4 squares 0.5 against 0.25
-    assert float(picture_loss(flat, stripes)) == pytest.approx(0.5 + 1 + 0.25)
-
-
-def test_the_perceptual_loss_is_zero_on_equal_pictures_and_grows_with_blur(perceptual: PerceptualLoss, scene: Picture) -> None:
-    sharp = to_signed(scene[None, 64:192, 64:192], device=CPU)
-    soft = [to_signed(cv2.GaussianBlur(scene, (0, 0), sigma)[None, 64:192, 64:192], device=CPU) for sigma in (1, 2, 4)]
-    with torch.inference_mode():
-        assert [float(part) for part in perceptual(sharp, sharp)] == [0, 0]
-        losses = [[float(part) for part in perceptual(each, sharp)] for each in soft]
-    for places in zip(*losses, strict=True):
-        assert 0 < places[0] < places[1] < places[2]
-
-
-def test_features_have_a_half_a_half_a_quarter_and_an_eighth_of_the_size(perceptual: PerceptualLoss) -> None:
-    with torch.inference_mode():
-        assert [feature.shape[-1] for feature in perceptual.features(torch.zeros(1, 3, 64, 64))] == [32, 32, 16, 8]
-    assert not perceptual.train().training and not any(parameter.requires_grad for parameter in perceptual.parameters())
-
-
-def test_covariance_is_that_of_numpy_and_the_root_keeps_sign_and_slope() -> None:
-    features = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    for made, feature in zip(covariance(features), features, strict=True):
-        np.testing.assert_allclose(made.numpy(), np.cov(feature.flatten(1).numpy(), bias=True), rtol=1e-9)
-    values = torch.tensor([-9.0, 0.0, 9.0], requires_grad=True)
-    roots = signed_root(values)
-    torch.testing.assert_close(roots.detach(), torch.tensor([-2.9, 0.0, 2.9]), atol=0.01, rtol=0)
-    roots.sum().backward()
-    assert values.grad is not None and bool(torch.isfinite(values.grad).all())
-
-
-def test_colour_directions_recover_a_planted_linear_map(tmp_path: Path) -> None:
-    """Latents that are a linear function of the mean colour of their 8 x 8 pixels, and noise of no colour."""
-    generator = np.random.default_rng(2)
-    planted = generator.normal(size=(4, 3))
-    pictures = np.repeat(np.repeat(generator.integers(0, 256, size=(6, 16, 16, 3)), 8, axis=1), 8, axis=2).astype(np.uint8)
-    cells = pictures[:, ::8, ::8] / 127.5 - 1
-    latents = np.einsum("ck,nhwk->nchw", planted, cells) + np.array([1.0, -2.0, 0.5, 3.0])[:, None, None]
-    latents += 0.01 * generator.normal(size=latents.shape)
-    autoencoder = new_autoencoder()
-    folder = tmp_path / "pairs_128_000"
-    folder.mkdir()
-    for name in ("contents", "targets"):
-        np.save(folder / f"{name}.npy", pictures)
-    np.save(folder / "recipes.npy", np.array([Recipe(0).row()] * 6))
-    np.save(latents_path(folder, encoder_mark(autoencoder)), np.stack([latents, latents], axis=1).astype(np.float16))
-    found = LatentBatches(tmp_path, autoencoder, side=128, device=CPU).colour_directions()
-    np.testing.assert_allclose(found.numpy(), planted, atol=0.01)
 
 
 def test_an_export_replaces_the_model_and_leaves_the_card(tokenizer_folder: Path, tmp_path: Path) -> None:

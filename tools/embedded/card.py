@@ -59,7 +59,7 @@ def read_record(path: Path) -> list[dict[str, float]]:
 def stage_table(work: Path) -> str:
     """Steps, minutes and last figures (means over the last tenth) of each stage."""
     lines = ["| stage | steps | minutes | at the end |", "|---|---|---|---|"]
-    for stage in ("text", "autoencoder", "denoiser", "tuning"):
+    for stage in ("text", "autoencoder", "denoiser", "tuning", "polish"):
         rows = read_record(work / f"{stage}.csv")
         if not rows:
             continue

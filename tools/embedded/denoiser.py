@@ -26,6 +26,7 @@ PIXELS_FROM = 0.04  # share of the time after which the one-step pictures are co
 CRITICS_FROM = 0.3  # and the discriminators join in
 LATENT_END = 0.5  # weight of the latent error once pictures are compared
 STEADY = 4.0  # weight of steadiness
+CONTRAST = 0.5  # standard deviation of usual pictures in [-1, 1]
 JITTER = 0.15  # noise added to the photo's latent, at most: the grain of a camera must not boil in the picture
 CHECKPOINT_SECONDS = 200.0
 NOTE_STEPS = 25
@@ -197,9 +198,9 @@ class DenoiserTraining:
             with torch.autocast(self.device.type, torch.bfloat16):
                 made = self.network.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
             comparison = self.critics.compare(made, wanted, adversarial=fraction > CRITICS_FROM)
-            steady = self._unsteadiness(pairs, directions)
+            steady, astray = self._unsteadiness(pairs, directions)
             values |= {**comparison.values, "steady": steady}
-            loss = LATENT_END * loss + comparison.loss + STEADY * steady
+            loss = LATENT_END * (loss + astray) + comparison.loss + STEADY * steady
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], 1.0)
@@ -209,8 +210,10 @@ class DenoiserTraining:
         update_average(self.average, self.network, step=self.step)
         return values
 
-    def _unsteadiness(self, pairs: PairBatch, directions: Tensor) -> Tensor:
-        """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream."""
+    def _unsteadiness(self, pairs: PairBatch, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream, over the
+        pictures' contrast; and the latent error of the pictures of the photos. Without these two, flat grey would be the steadiest.
+        """
         rows = slice(0, self.scale.moved)
         count = self.scale.moved
         photos = signed(pairs.contents[rows])
@@ -231,4 +234,7 @@ class DenoiserTraining:
             velocity = self.network(x_s, content, s, self.network.texts(pairs.ids[rows]).repeat(2, 1, 1))
             x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
             made = self.network.decoder(x0.contiguous(memory_format=torch.channels_last)).float()
-        return unsteadiness(*made.chunk(2), places)
+        wanted = flow.goal(pairs.content[rows], pairs.target[rows], torch.zeros_like(s[:count]), s[:count])
+        astray = ((x0[:count].float() - wanted) * wide(~pairs.painted[rows])).square().mean()
+        earlier, later_made = made.chunk(2)
+        return CONTRAST * unsteadiness(earlier, later_made, places) / earlier.std().clamp(min=0.05), astray

@@ -1,0 +1,102 @@
+"""The tensors of one step of the denoiser: where it starts, what is wanted, and what it is told, against the closed form."""
+
+import numpy as np
+import pytest
+import torch
+from embedded import denoiser as module
+from embedded import flow
+from embedded.denoiser import Batch, wide
+from embedded.networks import LATENTS
+from embedded.pair_pool import PairBatch
+
+COUNT, SIDE = 600, 16
+EMPTY = torch.full((32,), 7)
+DIRECTIONS = torch.randn(LATENTS, 3, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.fixture(scope="module")
+def pairs() -> PairBatch:
+    generator = torch.Generator().manual_seed(2)
+    pictures = torch.randint(0, 256, (2, COUNT, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
+    latents = torch.randn(3, COUNT, LATENTS, 8, 8, generator=generator)
+    painted = torch.rand(COUNT, generator=generator) < 0.2
+    content = torch.where(wide(painted), 0.0, latents[0])
+    ids = torch.arange(COUNT)[:, None].expand(-1, 32) + 100
+    return PairBatch(pictures[0], pictures[1], content, latents[1], latents[2], ids, painted)
+
+
+@pytest.fixture(scope="module")
+def batch(pairs: PairBatch) -> Batch:
+    return Batch(pairs, EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
+
+
+@pytest.fixture(scope="module")
+def plain(batch: Batch) -> torch.Tensor:
+    return (batch.ids == EMPTY).all(dim=1)
+
+
+def noise_of(batch: Batch, target: torch.Tensor) -> torch.Tensor:
+    """The noise in a start, by the velocity that leads to what is wanted: it is noise - target for every share and level."""
+    return flow.velocity(batch.x_s.double(), batch.wanted.double(), batch.s.double()) + target
+
+
+def test_the_first_half_stands_at_full_noise_and_wants_the_whole_target(batch: Batch, pairs: PairBatch, plain: torch.Tensor) -> None:
+    assert bool((batch.s[: COUNT // 2] == 1).all()) and bool((batch.s[COUNT // 2 :] < 1).all())
+    target = torch.where(wide(plain), pairs.content, pairs.target) + batch.light
+    torch.testing.assert_close(batch.wanted[: COUNT // 2], target[: COUNT // 2])
+
+
+def test_an_empty_prompt_keeps_the_photo_and_has_no_light(batch: Batch, pairs: PairBatch, plain: torch.Tensor) -> None:
+    assert float(plain[~pairs.painted].float().mean()) == pytest.approx(module.UNPROMPTED, abs=0.055)
+    assert not (plain & pairs.painted).any()
+    torch.testing.assert_close(batch.wanted[plain], pairs.content[plain], atol=1e-5, rtol=0)
+    assert torch.equal(batch.pictures[plain], pairs.contents[plain]) and not batch.light[plain].any()
+    assert torch.equal(batch.pictures[~plain], pairs.targets[~plain]) and torch.equal(batch.ids[~plain], pairs.ids[~plain])
+
+
+def test_a_texture_starts_from_its_own_noise_without_a_photo_or_light(batch: Batch, pairs: PairBatch) -> None:
+    painted, half = pairs.painted, torch.arange(COUNT) < COUNT // 2
+    assert torch.equal(batch.x_s[painted & half], pairs.noise[painted & half])
+    wanted = flow.noisy(pairs.target, pairs.noise, batch.s)
+    torch.testing.assert_close(batch.x_s[painted], wanted[painted], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(batch.wanted[painted], pairs.target[painted])
+    assert not batch.content[painted].any() and not batch.light[painted].any()
+
+
+def test_the_light_is_what_the_noise_of_the_start_means(batch: Batch, pairs: PairBatch, plain: torch.Tensor) -> None:
+    target = torch.where(wide(plain), pairs.content, pairs.target).double() + batch.light
+    noise = noise_of(batch, target)
+    prompted = ~(plain | pairs.painted)
+    assert noise[~pairs.painted].std().item() == pytest.approx(1, abs=0.01) and abs(noise[~pairs.painted].mean().item()) < 0.01
+    light = flow.seed_light(noise.float(), DIRECTIONS)
+    torch.testing.assert_close(batch.light[prompted], light[prompted], atol=2e-4, rtol=0)
+
+
+def test_what_is_wanted_lies_between_photo_and_target_as_far_as_share_and_level_say(
+    batch: Batch, pairs: PairBatch, plain: torch.Tensor
+) -> None:
+    prompted = ~(plain | pairs.painted)
+    way = (pairs.target + batch.light - pairs.content).flatten(1)
+    gone = (batch.wanted - pairs.content).flatten(1)
+    progress = (gone * way).sum(dim=1) / way.square().sum(dim=1)
+    torch.testing.assert_close(gone[prompted], (progress[:, None] * way)[prompted], atol=1e-4, rtol=0)
+    half, third = COUNT // 2, COUNT // 2 + COUNT // 6
+    first, finished = torch.arange(COUNT) < half, (torch.arange(COUNT) >= half) & (torch.arange(COUNT) < third)
+    np.testing.assert_allclose(progress[prompted & (first | finished)], 1, atol=1e-4)
+    rest = prompted & ~first & ~finished
+    assert bool((progress[rest] > batch.s[rest] - 1e-4).all()) and bool((progress[rest] < 1).all())
+    from_photo = (progress - batch.s).abs() < 1e-4  # the change equals the strength
+    assert float(from_photo[rest].float().mean()) == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_grain_on_the_photo_is_of_the_size_it_says_and_nothing_else_has_any(batch: Batch, pairs: PairBatch) -> None:
+    grain = (batch.content - pairs.content)[~pairs.painted].flatten(1)
+    spreads = grain.std(dim=1)
+    assert float(spreads.max()) < 1.15 * module.JITTER and float(spreads.min()) < 0.1 * module.JITTER
+    assert spreads.mean().item() == pytest.approx(module.JITTER / 2, rel=0.1)
+
+
+def test_the_same_generator_makes_the_same_batch(batch: Batch, pairs: PairBatch) -> None:
+    again = Batch(pairs, EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
+    for name in ("ids", "pictures", "light", "s", "wanted", "x_s", "content"):
+        assert torch.equal(getattr(again, name), getattr(batch, name)), name

@@ -1,0 +1,140 @@
+"""The last polish of the denoiser, with networks of closed form in its place, and runs that are taken up again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from embedded import polish as module
+from embedded.denoiser import UNPROMPTED, Conditioned
+from embedded.finishing import signed
+from embedded.networks import LATENTS, TEXT_WIDTH, new_denoiser
+from embedded.photos import random_crop
+from embedded.polish import EMPTY_HANDED, Polish, PolishBatch, photo_latents
+from embedded.tokenizer import MAX_TOKENS
+from torch import nn
+
+CPU = torch.device("cpu")
+AWAY = 0.5
+
+
+class Away(nn.Module):
+    """A denoiser that always paints the photo, `AWAY` brighter in every channel, whatever the strength."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(AWAY))
+
+    def forward(self, both: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> SimpleNamespace:
+        x_s, content = both[:, :LATENTS], both[:, LATENTS:]
+        return SimpleNamespace(sample=(x_s - content - self.by) / (timestep / 1000)[:, None, None, None])
+
+
+def polish_of(unet: nn.Module, work: Path) -> Polish:
+    return Polish(work, Conditioned(unet, nn.Linear(1, 1), nn.Identity()), device=CPU, seed=1)  # type: ignore[arg-type]
+
+
+def batch_of(count: int, *, photo: bool = True, plain: bool = False) -> PolishBatch:
+    content = torch.randn(count, LATENTS, 2, 2, generator=torch.Generator().manual_seed(2))
+    return PolishBatch(photo * content, torch.zeros(count, MAX_TOKENS, TEXT_WIDTH), torch.full((count,), plain))
+
+
+def kinds(monkeypatch: pytest.MonkeyPatch, *, at_one: float, refined: float) -> None:
+    monkeypatch.setattr(module, "AT_ONE", at_one)
+    monkeypatch.setattr(module, "REFINED", refined)
+    monkeypatch.setattr(module, "JITTER", 0.0)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Polish]:
+    """Begins the polish of a narrow network in a work folder, or takes it up again."""
+    monkeypatch.setattr("embedded.networks.UNET_WIDTHS", (16, 32, 112))
+
+    def made() -> Polish:
+        torch.manual_seed(0)
+        return polish_of(new_denoiser(), tmp_path)
+
+    return made
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_a_batch_is_drawn_from_photos_and_texts_with_some_empty_prompts_and_some_empty_hands(tmp_path: Path) -> None:
+    contents = torch.arange(1, 6).float()[:, None, None, None].expand(-1, LATENTS, 2, 2)
+    texts = torch.arange(10, 17).float()[:, None, None].expand(-1, MAX_TOKENS, TEXT_WIDTH)
+    batch = polish_of(Away(), tmp_path).batch(contents, texts, torch.full((1, MAX_TOKENS, TEXT_WIDTH), -1.0), 4000)
+    asked, shown = batch.text[:, 3, 5], batch.content[:, 2, 1, 1]
+    assert torch.equal(batch.plain, asked == -1) and set(asked.tolist()) == {-1.0, *range(10, 17)} and set(shown.tolist()) == set(range(6))
+    assert float((shown == 0).float().mean()) == pytest.approx(EMPTY_HANDED, abs=0.02)
+    assert float(batch.plain.float().mean()) == pytest.approx(UNPROMPTED * (1 - EMPTY_HANDED), abs=0.02)
+    assert not (batch.plain & (shown == 0)).any()
+
+
+@pytest.mark.parametrize(("at_one", "refined"), [(1.0, 0.0), (0.0, 1.0)])
+def test_at_full_noise_and_from_the_finished_picture_nothing_changes(
+    at_one: float, refined: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds(monkeypatch, at_one=at_one, refined=refined)
+    assert float(polish_of(Away(), tmp_path).one_step(batch_of(50)).detach()) < 1e-8
+
+
+def test_below_full_noise_as_much_of_the_change_is_wanted_as_the_strength_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too much is (1 - share) (1 - s) of the change; shares are 0, two in five spread over (0, 1); s over (0.1, 1)."""
+    kinds(monkeypatch, at_one=0.0, refined=0.0)
+    loss = polish_of(Away(), tmp_path).one_step(batch_of(40_000))
+    assert float(loss.detach()) == pytest.approx(AWAY**2 * (0.6 + 0.4 / 3) * 0.9**2 / 3, rel=0.03)
+
+
+def test_without_a_photo_the_denoiser_stays_as_it_was_and_an_empty_prompt_wants_the_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds(monkeypatch, at_one=0.0, refined=0.0)
+    assert float(polish_of(Away(), tmp_path).one_step(batch_of(50, photo=False)).detach()) < 1e-8
+    assert float(polish_of(Away(), tmp_path).one_step(batch_of(50, plain=True)).detach()) == pytest.approx(AWAY**2, rel=1e-4)
+
+
+def test_a_few_steps_lower_the_loss_and_only_the_unet_learns(begun: Callable[[], Polish], monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds(monkeypatch, at_one=0.0, refined=0.0)
+    training, batch, losses = begun(), batch_of(16), []
+    content = torch.nn.functional.interpolate(batch.content, scale_factor=4)
+    frozen = [value.clone() for value in training.frozen.state_dict().values()]
+    for step in range(8):
+        training.generator.manual_seed(3)  # the same noise again and again
+        losses.append(float(training.one_step(PolishBatch(content, batch.text, batch.plain)).detach()))
+        training.step = step + 1
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(torch.equal(a, b) for a, b in zip(frozen, training.frozen.state_dict().values(), strict=True))
+    assert not same(training.network.unet, training.frozen.unet) and not same(training.average, training.frozen.unet)
+    assert same(training.network.text_encoder, training.frozen.text_encoder)
+
+
+@pytest.mark.usefixtures("counted_time")
+def test_a_polish_ends_with_its_time_and_goes_on_from_its_checkpoint_exactly(begun: Callable[[], Polish]) -> None:
+    contents, texts = torch.randn(5, LATENTS, 8, 8), torch.randn(4, MAX_TOKENS, TEXT_WIDTH)
+    first = begun()
+    first.run(contents, texts, texts[:1], batch=3, minutes=0.3)
+    again = begun()
+    assert again.step == first.step >= 3 and again.seconds >= 17 and not list(first.work.glob("*.partial"))
+    assert same(again.network, first.network) and same(again.average, first.average)
+    for each in (first, again):
+        each.generator.manual_seed(4)
+        each.one_step(each.batch(contents, texts, texts[:1], 3))
+    assert same(again.network, first.network) and same(again.average, first.average)
+
+
+def test_latents_of_photos_are_the_encoders_of_random_crops(scene: npt.NDArray[np.uint8], autoencoder: AutoencoderTiny) -> None:
+    photos = np.stack([scene, scene[::-1]])
+    made = photo_latents(photos, autoencoder, count=5, side=64, seed=6, device=CPU)
+    generator = np.random.default_rng(6)
+    crops = [random_crop(photos[number], side=64, generator=generator) for number in generator.integers(2, size=5)]
+    with torch.no_grad():
+        wanted = autoencoder.encode(signed(torch.from_numpy(np.stack(crops)))).latents
+    assert made.shape == (5, LATENTS, 8, 8) and made.dtype == torch.float32
+    torch.testing.assert_close(made, wanted, atol=0.03 * float(wanted.abs().max()), rtol=0)  # encoded in bfloat16
+    assert len(photo_latents(photos, autoencoder, count=19, side=64, seed=6, device=CPU)) == 19

@@ -1,0 +1,131 @@
+"""The last polish of the denoiser: strengths below 1 and further steps, taught by its own one-step pictures at strength 1.
+
+A live stream at strength s begins from its own photo; the picture wanted is s of the way from the photo to the picture that the
+denoiser itself makes of it at s = 1 (`flow.goal`). A frozen copy makes that picture, so textures stay what they are. No pairs are
+needed: photos and prompts are enough.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import flow
+from .averaging import update_average
+from .denoiser import JITTER, UNPROMPTED, Conditioned, wide
+from .finishing import on_device, signed
+from .photos import random_crop
+from .record import TrainingRecord
+
+LEARNING_RATE = 4e-4
+AT_ONE, REFINED, EMPTY_HANDED = 0.25, 0.15, 0.06  # shares: from noise alone, from the noised finished picture, without a photo
+NOTE_STEPS, CHECKPOINT_STEPS = 10, 50
+
+
+@dataclass(frozen=True)
+class PolishBatch:
+    """`content` [B, C, h, w] photos' latents, 0 without a photo; `text` [B, 32, width]; `plain` [B] has the empty prompt."""
+
+    content: Tensor
+    text: Tensor
+    plain: Tensor
+
+
+class Polish:
+    """State of one polish that can be stopped and taken up again from its checkpoint. `network`: averaged, as it left its training."""
+
+    def __init__(self, work: Path, network: Conditioned, *, device: torch.device, seed: int) -> None:
+        self.path, self.work, self.device = work / "polished.pt", work, device
+        self.frozen = network.requires_grad_(False).eval()
+        self.network = copy.deepcopy(network)
+        self.network.unet.requires_grad_(True)
+        self.average = copy.deepcopy(self.network.unet).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self.network.unet.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.step, self.seconds = 0, 0.0
+        if self.path.exists():
+            state = torch.load(self.path, map_location=device, weights_only=True)
+            self.network.unet.load_state_dict(state["unet"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.generator.manual_seed(seed + self.step)
+
+    def batch(self, contents: Tensor, texts: Tensor, empty: Tensor, count: int) -> PolishBatch:
+        """`count` random ones of the photos' latents [N, C, h, w] and of the texts [M, 32, width]; `empty` is the empty prompt's."""
+        rows, asked = (torch.randint(len(each), (count,), generator=self.generator, device=self.device) for each in (contents, texts))
+        plain, without = torch.rand(2, count, generator=self.generator, device=self.device)
+        without = without < EMPTY_HANDED
+        plain = (plain < UNPROMPTED) & ~without
+        content = torch.where(wide(without), 0.0, contents[rows])
+        return PolishBatch(content, torch.where(plain[:, None, None], empty, texts[asked]), plain)
+
+    def one_step(self, batch: PolishBatch) -> Tensor:
+        """One step; the loss."""
+        count = len(batch.content)
+        noise, grain = torch.randn(2, *batch.content.shape, generator=self.generator, device=self.device)
+        level, share, kind, jitter = torch.rand(4, count, generator=self.generator, device=self.device)
+        has_photo = batch.content.flatten(1).any(dim=1)
+        content = batch.content + JITTER * wide(jitter * has_photo) * grain
+        ones = torch.ones_like(level)
+        with torch.no_grad():
+            finished = torch.where(wide(batch.plain), batch.content, self._estimate(self.frozen, noise, content, ones, batch.text))
+        begins_at_one = kind < AT_ONE
+        refined = (kind < AT_ONE + REFINED) | ~has_photo
+        s = torch.where(begins_at_one, ones, 0.1 + 0.9 * level)
+        share = torch.where(refined, 1.0, torch.where(share < 0.6, 0.0, 2.5 * (share - 0.6)))
+        other = torch.randn(noise.shape, generator=self.generator, device=self.device)
+        x_s = flow.noisy(flow.mixture(batch.content, finished, share), torch.where(wide(begins_at_one), noise, other), s)
+        wanted = flow.goal(batch.content, finished, share, s)
+        rows = (refined & ~begins_at_one).nonzero()[:, 0]  # further steps refine as they did
+        if len(rows):
+            with torch.no_grad():
+                wanted[rows] = self._estimate(self.frozen, x_s[rows], content[rows], s[rows], batch.text[rows])
+        loss = (self._estimate(self.network, x_s, content, s, batch.text) - wanted).square().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.unet.parameters(), 1.0)
+        self.optimizer.step()
+        update_average(self.average, self.network.unet, step=self.step, decay=0.99)
+        return loss
+
+    def _estimate(self, network: Conditioned, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            velocity = network(x_s, content, s, text)
+        return flow.denoised(x_s, velocity, s)
+
+    def save(self, seconds: float) -> None:
+        """Replace the checkpoint; its `average` counts."""
+        state = {"unet": self.network.unet.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
+        self.path.with_suffix(".partial").replace(self.path)
+
+    def run(self, contents: Tensor, texts: Tensor, empty: Tensor, *, batch: int, minutes: float) -> None:
+        """Polish until `minutes` in all are used up."""
+        with TrainingRecord(self.work / "polish.csv", title="polish", budget_seconds=60 * minutes, spent_seconds=self.seconds) as record:
+            while record.fraction < 1.0:
+                share = min(1.0, (self.step + 1) / 30) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * record.fraction)))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = LEARNING_RATE * share
+                loss = self.one_step(self.batch(contents, texts, empty, batch))
+                self.step += 1
+                if self.step % NOTE_STEPS == 0:
+                    record.note(step=self.step, values={"latent": loss.item()})
+                if self.step % CHECKPOINT_STEPS == 0 or record.fraction >= 1.0:
+                    self.save(record.spent_seconds)
+
+
+def photo_latents(photos: np.ndarray, autoencoder: nn.Module, *, count: int, side: int, seed: int, device: torch.device) -> Tensor:
+    """Latents float32 [count, C, side / 8, side / 8] of random crops of `photos` [N, 256, 256, 3]."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for start in range(0, count, 16):
+        numbers = generator.integers(len(photos), size=min(16, count - start))
+        crops = np.stack([random_crop(photos[number], side=side, generator=generator) for number in numbers])
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            found.append(autoencoder.encode(signed(on_device(crops, device))).latents.float())
+    return torch.cat(found)
