@@ -220,3 +220,11 @@ def test_after_any_trouble_it_is_as_good_as_before(slo: Slo, bounds: Bounds, gpu
     if serves(before, gpu, slo, 0.849):
         assert serves(after, gpu, slo, 1.001)
         assert bounds.plans().index(after) <= bounds.plans().index(before)
+
+
+@pytest.mark.parametrize("tightness", [0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2])
+def test_a_machine_that_scatters_around_the_deadline_does_not_swing(tightness: float) -> None:
+    gpu, bounds, plan = Gpu(), Bounds(chunks=(1,), batched=(False,)), ChunkPlan(chunk=1, steps=3)
+    needed = forecast(plan, gpu.seconds(plan), Slo(deadline_seconds=1, input_fps=12)).latency_seconds
+    control = DeadlineControl(Slo(deadline_seconds=tightness * needed, input_fps=12), bounds)
+    assert changes(run(control, gpu, 2000, jitter=0.4, seed=1)) <= 12
