@@ -69,6 +69,7 @@ class FeatureCache:
     def __init__(self, entries: int, *, fixed: bool = False) -> None:
         self._entries: list[Any] = [None] * entries
         self._is_fixed = fixed
+        self._calls = 0
 
     def run(self, network: Any, x: Tensor, **first: bool) -> Tensor:
         """One call of an encoder or decoder network that reads and renews the entries."""
@@ -80,17 +81,18 @@ class FeatureCache:
                     old.copy_(new)
         else:
             self._entries = entries
+        self._calls = min(self._calls + 1, 2)
         return out
 
     @property
     def is_new(self) -> bool:
         """Whether nothing has been run yet."""
-        return all(entry is None for entry in self._entries)
+        return self._calls == 0
 
     @property
     def is_steady(self) -> bool:
-        """Whether every entry that is ever used holds a tensor, so that each further call does the same work."""
-        return not self.is_new and not any(isinstance(entry, str) for entry in self._entries)
+        """Whether two calls have been run: the first takes one frame, the second sees the first's; all others do the same work."""
+        return self._calls == 2
 
     @property
     def bytes(self) -> int:
@@ -100,6 +102,7 @@ class FeatureCache:
     def clear(self) -> None:
         """Forget everything."""
         self._entries = [None] * len(self._entries)
+        self._calls = 0
 
 
 def _same_shape(old: Any, new: Any) -> bool:
