@@ -159,7 +159,9 @@ class CacheAccess:
         written.scatter_(1, slots, self.tensors["positions"].to(written.dtype))
         seen = written[:, begin:end]
         mask = torch.isfinite(seen).repeat_interleave(self.cache.shape.tokens, dim=1)[:, None, None] if self.key.masked else None
-        found = (slots, self._positions.places(seen), mask)
+        # An empty slot stands nowhere, and infinitely many turns are not a number, which no mask would hide.
+        places = self._positions.places(seen).nan_to_num(posinf=0.0)
+        found = (slots, places, mask)
         if not self.cache.per_layer:
             self._shared = found
         return found

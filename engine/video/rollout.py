@@ -54,7 +54,6 @@ class Rollout:
         self.policy, self.positions, self._rope = policy, positions, rope
         self.scratch = scratch
         self.history: deque[Tensor] = deque(maxlen=history)
-        self.seen = 0
         self.set_rows(rows)
 
     def set_rows(self, rows: int) -> None:
@@ -75,6 +74,7 @@ class Rollout:
         self.positions.reset()
         self.history.clear()
         self.seen = 0
+        self.sinks_replaced = False
         self._placed: dict[int, tuple[Tensor, Tensor]] = {}
         self._next: dict[int, int] = {}
         self._fresh: set[int] = set()
