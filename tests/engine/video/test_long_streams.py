@@ -87,6 +87,9 @@ def test_no_sink_is_renewed_while_the_window_fills() -> None:
     assert run.cache.written.tolist() == [[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]] * 2
     feed(run, [3] * 3)
     assert run.cache.written.tolist() == [[[0.0, 1.0, 2.0, 6.0, 7.0, 8.0]]] * 2
+    unlike = tiny.rollout(AdaptiveSinks(window=6, sinks=3, threshold=0.999))
+    feed(unlike, range(6))
+    assert unlike.cache.written.tolist() == [[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]] * 2
 
 
 @pytest.mark.parametrize("stopped_after", [3, 7, 8, 11])
