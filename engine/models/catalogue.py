@@ -124,8 +124,13 @@ def _with_own_weights(row: ModelCard, policies: VideoPolicies, path: Path) -> Mo
             raise UnknownModel(f"the folder {path} holds neither {policies.weights} nor {MODEL_INDEX}; is it the one of {row.name}?")
         policies = replace(policies, weights="", adapter="")
     elif is_file:
-        policies = replace(policies, weights="", adapter=str(path.parent / Path(policies.adapter).name) if policies.adapter else "")
+        policies = replace(policies, weights="", adapter=_beside(path, policies.adapter))
     return replace(row, name=f"{row.name}@{path.name}", source=str(path), revision=None, video=policies)
+
+
+def _beside(path: Path, adapter: str) -> str:
+    """The adapter of a row, expected beside the file that stands for the row's own."""
+    return str(path.parent.absolute() / Path(adapter).name) if adapter else ""
 
 
 def _adhoc(name: str, source: str, video: VideoPolicies | None) -> ModelCard:

@@ -88,6 +88,7 @@ class Taehv(nn.Module):
 
     pictures_per_latent = 4
     factor = 8
+    latent_channels = LATENT_CHANNELS
 
     def __init__(self) -> None:
         super().__init__()

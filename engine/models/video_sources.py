@@ -15,7 +15,7 @@ POLICIES_FILE = "video_policies.json"
 """Beside a model's other files: how it is run, where it is not as Self-Forcing's."""
 TRANSFORMER = "WanTransformer3DModel"
 
-_VIDEO_NAMES = re.compile(r"(^|[^a-z])wan-?_?2|forcing|causvid|longlive|streamdiffusion-?v2", re.IGNORECASE)
+_VIDEO_NAMES = re.compile(r"wan2[._]\d|forcing|causvid|longlive|streamdiffusion-?v2", re.IGNORECASE)
 _WAN_KEYS = ("self_attn.norm_q.weight", "blocks.0.attn1.norm_q.weight")
 _HEADER_LIMIT = 100_000_000
 
