@@ -45,6 +45,16 @@ class VideoCodec(Protocol):
         """Start a new session: the next picture and the next latent are first ones."""
         ...
 
+    @property
+    def memory(self) -> list[Tensor]:
+        """What the session remembers of the past, not copied."""
+        ...
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every further call does the same work, so that it can be captured as a CUDA graph."""
+        ...
+
 
 def picture_count(latent_frames: int, *, first: bool, pictures_per_latent: int = 4) -> int:
     """How many pictures `latent_frames` latents hold; first: they are the first ones of a session."""
@@ -62,12 +72,13 @@ def check_picture_count(pictures: int, *, first: bool, pictures_per_latent: int)
 class FeatureCache:
     """What the causal convolutions of one half of the Wan autoencoder remember: the last frames before the next call.
 
-    fixed: from the moment all entries have their final shape (two calls), new values are written into the same memory, so that
-    a CUDA graph can be captured; that costs one copy of the cache a call.
+    fixed: from the second call on all entries have their final shape and live at the same place in memory, across resets too,
+    so that a CUDA graph that was captured then stays right; that costs one copy of the cache a call.
     """
 
     def __init__(self, entries: int, *, fixed: bool = False) -> None:
         self._entries: list[Any] = [None] * entries
+        self._homes: list[Any] | None = None
         self._is_fixed = fixed
         self._calls = 0
 
@@ -75,14 +86,18 @@ class FeatureCache:
         """One call of an encoder or decoder network that reads and renews the entries."""
         entries = list(self._entries)
         out: Tensor = network(x, feat_cache=entries, feat_idx=[0], **first)
-        if self._is_fixed and self.is_steady and all(_same_shape(old, new) for old, new in zip(self._entries, entries, strict=True)):
-            for old, new in zip(self._entries, entries, strict=True):
-                if old is not None:
-                    old.copy_(new)
-        else:
-            self._entries = entries
         self._calls = min(self._calls + 1, 2)
+        self._entries = self._brought_home(entries) if self._is_fixed and self.is_steady else entries
         return out
+
+    def _brought_home(self, entries: list[Any]) -> list[Any]:
+        """The values of `entries` at their fixed places, which are made where there are none or of another size."""
+        if self._homes is None or not all(map(_same_shape, self._homes, entries)):
+            self._homes = entries
+        for home, entry in zip(self._homes, entries, strict=True):
+            if home is not entry:
+                home.copy_(entry)
+        return self._homes
 
     @property
     def is_new(self) -> bool:
@@ -95,9 +110,9 @@ class FeatureCache:
         return self._calls == 2
 
     @property
-    def bytes(self) -> int:
-        """Memory held."""
-        return sum(entry.nbytes for entry in self._entries if isinstance(entry, Tensor))
+    def tensors(self) -> list[Tensor]:
+        """What is remembered, not copied."""
+        return [entry for entry in self._entries if isinstance(entry, Tensor)]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -174,13 +189,14 @@ class StreamVae:
         self._decoder_cache.clear()
 
     @property
-    def cache_bytes(self) -> int:
-        """Memory that this session holds beside the shared weights."""
-        return self._encoder_cache.bytes + self._decoder_cache.bytes
+    def memory(self) -> list[Tensor]:
+        """What this session remembers, not copied: to be saved and put back around calls that must not count, as those that
+        warm up a CUDA graph."""
+        return [*self._encoder_cache.tensors, *self._decoder_cache.tensors]
 
     @property
     def is_steady(self) -> bool:
-        """Whether both halves have run twice, so that a CUDA graph can be captured (with fixed_caches)."""
+        """Whether both halves have run twice; from then on every call does the same work at the same places (fixed_caches)."""
         return self._encoder_cache.is_steady and self._decoder_cache.is_steady
 
 
@@ -212,3 +228,13 @@ class FrameCodec:
 
     def reset(self) -> None:
         """Nothing to forget."""
+
+    @property
+    def memory(self) -> list[Tensor]:
+        """As VideoCodec.memory: nothing."""
+        return []
+
+    @property
+    def is_steady(self) -> bool:
+        """As VideoCodec.is_steady: always."""
+        return True

@@ -42,23 +42,22 @@ class StreamTaehv:
         self._is_raw = input_latents == "raw"
         self._mean = torch.tensor(latents_mean, device=weights.device).view(1, 1, -1, 1, 1)
         self._std = torch.tensor(latents_std, device=weights.device).view(1, 1, -1, 1, 1)
-        self._encoder_memory: Memory = {}
-        self._decoder_memory: Memory = {}
+        self._encoder_past, self._decoder_past = _Past(), _Past()
 
     def encode(self, pictures: Tensor) -> Tensor:
         """As VideoCodec.encode: [B, T, 3, H, W] to [B, F, 16, H/8, W/8]."""
-        return self._encode(pictures, self._encoder_memory)
+        return self._encode(pictures, self._encoder_past)
 
     def encode_alone(self, picture: Tensor) -> Tensor:
         """As VideoCodec.encode_alone."""
-        return self._encode(picture, {})
+        return self._encode(picture, _Past())
 
     @torch.no_grad()
-    def _encode(self, pictures: Tensor, memory: Memory) -> Tensor:
-        first = not memory
-        check_picture_count(pictures.shape[1], first=first, pictures_per_latent=4)
-        if first:
+    def _encode(self, pictures: Tensor, past: _Past) -> Tensor:
+        check_picture_count(pictures.shape[1], first=past.is_new, pictures_per_latent=4)
+        if past.is_new:
             pictures = torch.cat([pictures[:, :1].expand(-1, 3, -1, -1, -1), pictures], dim=1)
+        memory = past.for_call(pictures)
         rgb = (pictures.to(self._dtype) + 1) / 2
         z = torch.cat([self._network.encode(group, memory) for group in rgb.split(self.pictures_per_latent, dim=1)], dim=1).float()
         return z * self._std + self._mean if self._is_raw else z
@@ -66,17 +65,47 @@ class StreamTaehv:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """As VideoCodec.decode: normalised latents [B, F, 16, h, w] to pictures in the precision of the weights."""
-        first = not self._decoder_memory
+        unshown = 3 if self._decoder_past.is_new else 0
+        memory = self._decoder_past.for_call(latents)
         frames = latents.to(self._dtype).split(1, dim=1)
-        pictures = torch.cat([self._network.decode(frame, self._decoder_memory) for frame in frames], dim=1)
-        return pictures[:, 3 if first else 0 :].clamp(0, 1) * 2 - 1
+        pictures = torch.cat([self._network.decode(frame, memory) for frame in frames], dim=1)
+        return pictures[:, unshown:].clamp(0, 1) * 2 - 1
 
     def reset(self) -> None:
         """As VideoCodec.reset."""
-        self._encoder_memory.clear()
-        self._decoder_memory.clear()
+        self._encoder_past.clear()
+        self._decoder_past.clear()
 
     @property
-    def cache_bytes(self) -> int:
-        """Memory that this session holds beside the shared weights."""
-        return sum(frame.nbytes for memory in (self._encoder_memory, self._decoder_memory) for frame in memory.values())
+    def memory(self) -> list[Tensor]:
+        """As VideoCodec.memory."""
+        return [*self._encoder_past.memory.values(), *self._decoder_past.memory.values()]
+
+    @property
+    def is_steady(self) -> bool:
+        """As VideoCodec.is_steady: after the first latent in and out."""
+        return not (self._encoder_past.is_new or self._decoder_past.is_new)
+
+
+class _Past:
+    """One half's memory, at the same place for the life of a codec: a reset writes zeros into it, which is what the network
+    knows at the start."""
+
+    def __init__(self) -> None:
+        self.memory: Memory = {}
+        self.is_new = True
+        self._size: tuple[int, ...] = ()
+
+    def for_call(self, x: Tensor) -> Memory:
+        """The memory for a call with `x` [B, T, C, H, W]; made anew if a session starts at another size."""
+        size = (x.shape[0], *x.shape[3:])
+        if self.is_new and size != self._size:
+            self.memory.clear()
+        self._size, self.is_new = size, False
+        return self.memory
+
+    def clear(self) -> None:
+        """Back to the start."""
+        self.is_new = True
+        for frame in self.memory.values():
+            frame.zero_()

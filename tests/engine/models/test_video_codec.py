@@ -120,7 +120,7 @@ def test_after_a_reset_a_session_is_a_new_one(make: Callable[[], Any]) -> None:
     y = decoded(codec, z, (2, 2))
     encoded(codec, clip(8, seed=4), (8,))
     codec.reset()
-    assert codec.cache_bytes == 0
+    assert not codec.is_steady
     assert torch.equal(encoded(codec, x, (5, 8)), z)
     assert torch.equal(decoded(codec, z, (4,)), y)
     assert y.shape == x.shape and y.abs().max() <= 1
@@ -154,26 +154,56 @@ def test_hundreds_of_chunks_take_no_more_memory_than_two(make: Callable[[], Any]
 
     chunk(x[:, :1])
     chunk(x[:, 1:5])
-    held, before = codec.cache_bytes, tensors()
+    held, before = sum(part.nbytes for part in codec.memory), tensors()
     for number in range(200):
         chunk(x[:, 1 + number % 4 : 5 + number % 4])
-    assert held > 0 and (codec.cache_bytes, tensors()) == (held, before)
+    assert held > 0 and (sum(part.nbytes for part in codec.memory), tensors()) == (held, before)
 
 
-def test_fixed_caches_stay_where_they_are_once_steady() -> None:
-    vae, x = wan_vae(), clip(17)
-    codec = StreamVae(vae, fixed_caches=True)
+@pytest.mark.parametrize(
+    "make", [lambda: StreamVae(wan_vae(), fixed_caches=True), lambda: StreamTaehv(taehv())], ids=["wan", "taehv"]
+)  # fmt: skip
+def test_once_steady_what_is_remembered_stays_where_it_is_after_a_reset_too(make: Callable[[], Any]) -> None:
+    codec, x = make(), clip(17)
+    steady: list[list[int]] = []
+    for _ in range(2):
+        assert not codec.is_steady
+        for part in x.split([1, 4, 4, 4, 4], dim=1):
+            codec.decode(codec.encode(part))
+            steady += [[place.data_ptr() for place in codec.memory]] if codec.is_steady else []
+        codec.reset()
+    assert len(steady) >= 8 and all(places == steady[0] for places in steady)
 
-    def places() -> list[int]:
-        caches = (codec._encoder_cache, codec._decoder_cache)
-        return [entry.data_ptr() for cache in caches for entry in cache._entries if isinstance(entry, Tensor)]
 
-    steady = []
-    for part in x.split([1, 4, 4, 4, 4], dim=1):
+@pytest.mark.parametrize(
+    "make", [lambda: StreamVae(wan_vae(), fixed_caches=True), lambda: StreamTaehv(taehv())], ids=["wan", "taehv"]
+)  # fmt: skip
+def test_calls_that_must_not_count_are_undone_by_putting_the_memory_back(make: Callable[[], Any]) -> None:
+    codec, x = make(), clip(13)
+    wanted = encoded(codec, x, (1, 4, 4, 4))
+    pictures = decoded(codec, wanted, (1, 1, 1, 1))
+    codec.reset()
+    for part in (x[:, :1], x[:, 1:5]):
         codec.decode(codec.encode(part))
-        steady.append((codec.is_steady, places()))
-    assert [ready for ready, _ in steady] == [False, True, True, True, True]
-    assert steady[2][1] == steady[3][1] == steady[4][1]
+    saved = [place.clone() for place in codec.memory]
+    for seed in (8, 9):
+        codec.decode(codec.encode(clip(4, seed=seed)))
+    for place, before in zip(codec.memory, saved, strict=True):
+        place.copy_(before)
+    z = codec.encode(x[:, 5:])
+    assert torch.equal(z, wanted[:, 2:]) and torch.equal(codec.decode(z), pictures[:, 5:])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: StreamVae(wan_vae(), fixed_caches=True), lambda: StreamTaehv(taehv())], ids=["wan", "taehv"]
+)  # fmt: skip
+def test_a_session_may_start_at_another_size(make: Callable[[], Any]) -> None:
+    used, fresh = make(), make()
+    used.decode(encoded(used, clip(9), (1, 4, 4)))
+    used.reset()
+    x = clip(9, batch=2, height=24, width=16)
+    z = encoded(used, x, (1, 4, 4))
+    assert torch.equal(z, encoded(fresh, x, (1, 4, 4))) and torch.equal(used.decode(z), fresh.decode(z))
 
 
 def test_half_precision_weights_give_float32_latents() -> None:
@@ -299,7 +329,7 @@ def test_a_codec_refuses_them_and_goes_on() -> None:
 
 def test_a_cache_that_nothing_ran_through_is_new_and_not_steady() -> None:
     cache = FeatureCache(3)
-    assert cache.is_new and not cache.is_steady and cache.bytes == 0
+    assert cache.is_new and not cache.is_steady and cache.tensors == []
 
 
 def offline(weights: dict[str, Tensor], half: str, x: Tensor) -> Tensor:
