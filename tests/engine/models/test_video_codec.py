@@ -206,6 +206,21 @@ def test_a_session_may_start_at_another_size(make: Callable[[], Any]) -> None:
     assert torch.equal(z, encoded(fresh, x, (1, 4, 4))) and torch.equal(used.decode(z), fresh.decode(z))
 
 
+def test_a_session_at_832x480_takes_what_is_published_and_the_tiny_one_a_25th() -> None:
+    from diffusers import AutoencoderKLWan
+
+    with torch.device("meta"):  # shapes only
+        large = StreamVae(AutoencoderKLWan().to(torch.bfloat16))
+        tiny = StreamTaehv(Taehv().to(torch.float16))
+        chunks = [torch.empty(1, pictures, 3, 480, 832) for pictures in (1, 4, 4)]
+    for codec in (large, tiny):
+        for part in chunks:
+            assert codec.decode(codec.encode(part)).shape == part.shape
+    halves = [sum(entry.nbytes for entry in cache.tensors) / 1e9 for cache in (large._encoder_cache, large._decoder_cache)]
+    assert halves == pytest.approx([1.12, 1.89], abs=0.005)
+    assert sum(place.nbytes for place in tiny.memory) / 1e9 == pytest.approx(0.1174, abs=0.0001)
+
+
 def test_half_precision_weights_give_float32_latents() -> None:
     codec = StreamVae(wan_vae().to(torch.bfloat16))
     z = codec.encode(clip(1))
