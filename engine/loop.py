@@ -114,7 +114,7 @@ class RunLoop:
         elif not self._settled and self._still() and not self._goes_on():
             self._settled = True
             if self._stream.in_flight:
-                self._attempt(lambda: self._stream.flush(self._snapshot))
+                self._attempt(lambda: self._stream.flush(self._snapshot), at_once=True)
         elif self._stream.arriving:
             self._attempt(self._stream.arrived)
         self._tell()
@@ -169,11 +169,12 @@ class RunLoop:
         values, self._fired = replace(self._snapshot, fired=self._fired), frozenset()
         self._attempt(lambda: self._stream.step(frame, values))
 
-    def _attempt(self, work: Callable[[], list[Frame]]) -> None:
-        """Do it and show what was finished. A failure leaves the picture as it is; too many of them are raised."""
+    def _attempt(self, work: Callable[[], list[Frame]], *, at_once: bool = False) -> None:
+        """Do it and show what was finished, spread over time unless at_once. A failure leaves the picture as it is; too many of them
+        are raised."""
         try:
             finished = work()
-            if self._snapshot.whole("frame_buffer") > 1:
+            if (len(finished) > 1 and not at_once) or self._snapshot.whole("frame_buffer") > 1:
                 self._spread.show_together(finished)
             else:
                 self._spread.show_all(finished)

@@ -64,6 +64,13 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(name="similarity_threshold", group="similarity", kind=Kind.FLOAT, default=0.98, range=(0, 1), doc="Likeness from which a frame may be skipped, 1 being equal."),
     Parameter(name="similarity_max_skip", group="similarity", kind=Kind.INT, default=10, range=(0, 10_000), unit="frames", doc="Frames skipped in a row before one is computed all the same."),
 
+    Parameter(name="step_scheduler", group="video", kind=Kind.CHOICE, choices=("auto", "sequential", "clean_rerun", "stream_batch", "rolling_window"), default="auto", applies=Applies.NEXT_CHUNK, doc="Video models: all steps of a chunk at once, the same and once more for clean context, chunks at different steps in one call, or a window of rising noise; auto asks the model."),
+    Parameter(name="noise_control", group="video", kind=Kind.CHOICE, choices=("auto", "fixed", "motion_aware", "flow_warped"), default="auto", applies=Applies.NEXT_CHUNK, doc="Video models: noise as strength says, less where the input moves quickly, or carried along by the motion of the input; auto asks the model."),
+    Parameter(name="chunk_frames", group="video", kind=Kind.INT, default=0, range=(0, 8), unit="latent frames", applies=Applies.NEXT_CHUNK, doc="Video models: latent frames denoised together, of four pictures each with Wan's autoencoder; 0 takes the model's own."),
+    Parameter(name="one_frame_start", group="video", kind=Kind.TOGGLE, default=False, applies=Applies.NEXT_CHUNK, doc="Video models: begin with a single picture instead of the first chunk the model was trained with; shows something sooner."),
+    Parameter(name="prompt_chunks", group="video", kind=Kind.INT, default=2, range=(1, 64), unit="chunks", applies=Applies.NEXT_CHUNK, doc="Video models: chunks over which a changed prompt blends in; 1 switches at once."),
+    Parameter(name="prompt_recache", group="video", kind=Kind.CHOICE, choices=("auto", "keep", "recache"), default="auto", applies=Applies.NEXT_CHUNK, doc="Video models: whether the frames remembered are computed anew for a changed prompt, which then shows at once; auto asks the model."),
+
     Parameter(name="width", group="picture", kind=Kind.INT, default=512, range=(64, 2048), unit="px", doc="Width the model works at; rounded to what the model can take."),
     Parameter(name="height", group="picture", kind=Kind.INT, default=512, range=(64, 2048), unit="px", doc="Height the model works at; rounded to what the model can take."),
     Parameter(name="fit", group="picture", kind=Kind.CHOICE, choices=("fill", "fit", "letterbox", "stretch"), default="fill", doc="How another shape of input is fitted: cropped, whole with its edges drawn out, whole with black bars, or distorted."),

@@ -6,6 +6,7 @@ import os
 from typing import Protocol
 
 from engine.control.live_values import Snapshot
+from engine.models.catalogue import resolve
 from engine.ports import Stream
 from engine.settings import PASSTHROUGH, Settings
 
@@ -59,6 +60,11 @@ def build_stream(settings: Settings, values: Snapshot, *, live: bool) -> BuiltSt
 
         return Passthrough()
     let_waiting_threads_sleep()
+    card = resolve(settings.model)
+    if card.video is not None:
+        from engine.pipelines.video_build import build_video_stream
+
+        return build_video_stream(settings, values, card, live=live)
     from engine.pipelines.image_build import build_image_stream
 
     return build_image_stream(settings, values, live=live)

@@ -31,6 +31,16 @@ class PromptMix:
         self._target: tuple[tuple[object, ...], list[PromptEmbedding], PromptEmbedding] | None = None
         self._negative: PromptEmbedding | None = None
 
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """The prompts that are shown or faded to; None before the first."""
+        return self._texts
+
+    @property
+    def settled(self) -> bool:
+        """Whether no fade is going on."""
+        return self._fade_from is None
+
     def positive(self, values: Snapshot) -> PromptEmbedding:
         """The embedding of the prompts at this moment."""
         wanted = [(text, weight) for text, weight in _wanted(values) if not self._encoder.failed(text)]

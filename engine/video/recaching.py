@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -63,7 +63,7 @@ class RecacheOnSwitch(KeepContext):
         """The formula of the class, for every row of the cache."""
         keep = min(rollout.policy.sinks, rollout.policy.taken(0)) if self._keep_sinks else 0
         latents = list(rollout.history)[max(0, keep - rollout.seen + len(rollout.history)) :]
-        recompute(rollout, latents, prompt, keep=keep, block=self._block)
+        recompute(rollout, latents[-self.history :], prompt, keep=keep, block=self._block)
 
 
 class RecomputeLast(KeepContext):
@@ -80,7 +80,7 @@ class RecomputeLast(KeepContext):
 
     def before_chunk(self, rollout: Rollout, prompt: Prompt) -> None:
         """Fill the rows with what is remembered."""
-        latents = list(rollout.history)
+        latents = list(rollout.history)[-self.history :]
         if not latents:
             return
         if self._first is not None and rollout.seen > len(latents):
@@ -125,5 +125,17 @@ def recompute(rollout: Rollout, latents: Sequence[Tensor], prompt: Prompt, *, ke
         told = torch.full((1,), CLEAN_TIMESTEP, device=x.device) if told is None else told
         rollout.admit(0, x.shape[1], end - len(latents) + start)
         rollout.denoise(x, told, (prompt,))
+    for row in range(1, rollout.rows):
+        rollout.copy_row(0, row)
+
+
+def replay(rollout: Rollout, latents: Iterable[Tensor], prompt: Prompt, *, block: int) -> None:
+    """Begin a new rollout with clean latents [1, 1, C, h, w] of another as its first frames, so that the picture goes on."""
+    latents = list(latents)[-rollout.policy.window :]
+    for start in range(0, len(latents), block):
+        x = torch.cat(latents[start : start + block], dim=1)
+        rollout.admit(0, x.shape[1], rollout.positions.advance(x.shape[1]))
+        rollout.denoise(x, torch.full((1,), CLEAN_TIMESTEP, device=x.device), (prompt,))
+        rollout.remember(x)
     for row in range(1, rollout.rows):
         rollout.copy_row(0, row)

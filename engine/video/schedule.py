@@ -44,6 +44,11 @@ class FlowGrid:
         """sigma at grid positions u in 0..1."""
         return self.shift * u / (1.0 + (self.shift - 1.0) * u)
 
+    def warped(self, timestep: float) -> float:
+        """What the shift makes of the grid position 1000 u; a host number."""
+        u = timestep / TRAINED_TIMESTEPS
+        return TRAINED_TIMESTEPS * self.shift * u / (1.0 + (self.shift - 1.0) * u)
+
     def nearest(self, timesteps: Tensor) -> Tensor:
         """sigma of the grid point whose timestep is nearest to each of `timesteps` 0..1000; the grid is coarse near 0."""
         sigma = (timesteps.to(exact(timesteps.device)) / TRAINED_TIMESTEPS).clamp(0.0, 1.0)

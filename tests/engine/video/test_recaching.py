@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine.video.cache_policies import RingWithSinks
-from engine.video.recaching import KeepContext, RecacheOnSwitch, RecomputeLast, RollingSinkFrame
+from engine.video.recaching import KeepContext, RecacheOnSwitch, RecomputeLast, RollingSinkFrame, replay
 from engine.video.rollout import Rollout
 from engine.video.schedulers import Sequential, StreamBatch
 from tests.engine.video import tiny
@@ -83,7 +83,7 @@ def test_every_row_of_a_stream_batch_is_recached() -> None:
 
 @torch.inference_mode()
 def test_the_context_of_the_last_frames_is_computed_anew_for_every_chunk() -> None:
-    run, told = tiny.rollout(RingWithSinks(window=4), history=3), tiny.prompt()
+    run, told = tiny.rollout(RingWithSinks(window=4), history=5), tiny.prompt()  # others may want more of the past
     context = RecomputeLast(frames=3, first=lambda latent: 0.5 * latent)
     made = stream(run, 7, context=context)
     context.before_chunk(run, told)
@@ -105,3 +105,15 @@ def test_the_sinks_become_the_first_generated_frames_once() -> None:
     plain = tiny.rollout(RingWithSinks(window=4, sinks=2))
     stream(plain, 6)
     assert not torch.allclose(run.cache.keys[:, :, :2], plain.cache.keys[:, :, :2], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_new_rollout_goes_on_from_the_clean_frames_of_another() -> None:
+    run, told = tiny.rollout(RingWithSinks(window=4), history=6), tiny.prompt()
+    made = stream(run, 9)
+    new = tiny.rollout(RingWithSinks(window=4), rows=2, history=4)
+    replay(new, run.history, told, block=1)
+    expected = cleanly(tiny.rollout(RingWithSinks(window=4)), made[5:], told)
+    assert torch.allclose(new.cache.keys[:, :1], expected.cache.keys, atol=1e-6)
+    assert torch.equal(new.cache.keys[:, 0], new.cache.keys[:, 1])
+    assert new.positions.advance(1) == 4 and new.seen == 4

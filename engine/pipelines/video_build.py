@@ -1,0 +1,137 @@
+"""Puts a video stream together: model, device, precision, codec, prompts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from engine.control.live_values import Snapshot
+from engine.frames import Frame, PixelFormat
+from engine.gpu.devices import choose_device, choose_dtype, device_text, set_threads
+from engine.gpu.host_memory import keep_freed_memory
+from engine.models.model_card import ModelCard, ModelError
+from engine.models.prompt_encoder import PromptEncoder
+from engine.models.video_denoiser import VideoDenoiser
+from engine.models.video_weights import LoadedVideoModel, load_video
+from engine.pipelines.prompt_mix import PromptMix
+from engine.pipelines.video_entry import ChunkPrompts
+from engine.pipelines.video_stream import VideoStream
+from engine.runtimes.runtime import PRECISIONS
+from engine.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+WARM_UP_CHUNKS = 8
+
+
+class LoadedVideoStream(VideoStream):
+    """A video stream that knows what it runs on."""
+
+    model: str
+    device: str
+    dtype: str
+    runtime: str
+
+
+def build_video_stream(settings: Settings, values: Snapshot, card: ModelCard, *, live: bool) -> LoadedVideoStream:
+    """Load the model and make its stream; SettingsError for what the user can put right."""
+    if settings.lora:
+        raise SettingsError("LoRAs cannot be merged into a video model yet; leave --lora out")
+    device = choose_device(settings)
+    dtype = video_dtype(settings, device)
+    if device.type == "cpu":
+        set_threads(settings)
+        keep_freed_memory()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = live, not live
+    loaded, notes = load_model(settings, card, device, dtype, live=live)
+    encoder = loaded.prompts()
+    stream = assemble(
+        loaded,
+        values,
+        encoder=encoder,
+        wait=not live,
+        output_size=settings.output_size,
+        cuda_graph=settings.cuda_graph and device.type == "cuda",
+        overlap=1 if live and device.type == "cuda" else 0,
+        told=lambda: [notes.pop() for _ in tuple(notes)] + encoder.take_problems(),
+    )
+    stream.device = device_text(device)
+    if live and device.type == "cuda":
+        log.info("the first chunks took %.1f s to prepare", warm_up(stream, values))
+    return stream
+
+
+def video_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """The precision asked for; bfloat16 where image models take float16, whose range Wan's transformer leaves."""
+    chosen = choose_dtype(settings, device)
+    return torch.bfloat16 if settings.dtype == "auto" and chosen == torch.float16 and device.type == "cuda" else chosen
+
+
+def load_model(
+    settings: Settings, card: ModelCard, device: torch.device, dtype: torch.dtype, *, live: bool
+) -> tuple[LoadedVideoModel, list[str]]:
+    """The model, and what is to be told about it. An autoencoder of `auto` is the tiny one for a live run of a large model on a GPU."""
+    wanted = settings.autoencoder
+    is_large = card.video is not None and bool(card.video.shape)
+    if wanted == "auto" and live and is_large and device.type != "cpu":
+        try:
+            return load_video(card, device=device, dtype=dtype, autoencoder="tiny"), []
+        except ModelError as error:
+            note = f"{error}; meanwhile the model's own autoencoder runs, which is slower"
+            return load_video(card, device=device, dtype=dtype), [note]
+    return load_video(card, device=device, dtype=dtype, autoencoder="own" if wanted == "auto" else wanted), []
+
+
+def assemble(
+    loaded: LoadedVideoModel,
+    values: Snapshot,
+    *,
+    encoder: PromptEncoder,
+    wait: bool,
+    output_size: tuple[int, int] | None = None,
+    cuda_graph: bool = False,
+    overlap: int = 0,
+    told: Callable[[], list[str]] = list,
+    clock: Callable[[], float] = time.monotonic,
+) -> LoadedVideoStream:
+    """A stream over a loaded model. wait: prompts are encoded on the spot, not beside the stream."""
+    network = VideoDenoiser(loaded.transformer, cuda_graph=cuda_graph)
+    codec = loaded.codec()
+    patch = max(loaded.transformer.config.patch_size[1:])
+    stream = LoadedVideoStream(
+        network,
+        codec,
+        ChunkPrompts(PromptMix(encoder, wait=wait), network),
+        loaded.policies,
+        values,
+        multiple=codec.factor * patch,
+        dtype=loaded.dtype,
+        output_size=output_size,
+        overlap=overlap,
+        told=told,
+        clock=clock,
+    )
+    stream.model, stream.device, stream.dtype = loaded.card.name, str(loaded.device), str(loaded.dtype).removeprefix("torch.")
+    stream.runtime = f"torch {PRECISIONS[loaded.dtype]}"
+    return stream
+
+
+def warm_up(stream: VideoStream, values: Snapshot) -> float:
+    """Run the first chunks on a grey picture, so that choosing kernels happens before the show; seconds taken."""
+    started = time.perf_counter()
+    width, height = stream.size
+    grey = np.full((height, width, 4), 127, np.uint8)
+    index = 0
+    for _ in range(WARM_UP_CHUNKS):
+        while not stream.step(Frame(grey, PixelFormat.BGRX, 0.0, index), values) and stream.in_flight < 64:
+            index += 1
+        index += 1
+    stream.flush(values)
+    stream.reset()
+    return time.perf_counter() - started
