@@ -1,7 +1,7 @@
 """Several processes that make one stream, each with its device: messages between ranks, and the loss of one noticed by all.
 
 torch.distributed underneath: gloo for words and for tensors on the CPU, NCCL for tensors on CUDA. All ranks are on one machine and
-talk over the loopback interface; they meet through a file, so no port is chosen beforehand.
+talk over the loopback interface. They meet through a file, so no port is chosen beforehand, or through torchrun's store.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class RankLost(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Who a process is. meeting: a file that does not exist yet, the same for the whole group, a new one for every start."""
+    """Who a process is. meeting: a file that does not exist yet, the same for the whole group, a new one for every start; None for
+    ranks that torchrun started.
+    """
 
     rank: int
     ranks: int
-    meeting: Path
+    meeting: Path | None
 
 
 def place_from_environment() -> Place | None:
-    """As torchrun or `rank_group` start a rank, or None for a process of its own. PHOSPHENE_MEETING names the file."""
-    names = ("RANK", "WORLD_SIZE", "PHOSPHENE_MEETING")
-    if not all(name in os.environ for name in names):
+    """Of a rank that torchrun started (`--standalone`: one machine), or None for a process of its own."""
+    if not all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
         return None
-    rank, ranks, meeting = (os.environ[name] for name in names)
-    return Place(int(rank), int(ranks), Path(meeting))
+    return Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), None)
 
 
 def end_process(rank: int) -> None:
@@ -75,8 +75,7 @@ class Ranks:
         self.rank, self.count, self.device = place.rank, place.ranks, device
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        self._store = dist.FileStore(str(place.meeting), place.ranks)  # type: ignore[attr-defined]
-        self._store.set_timeout(timedelta(seconds=MEETING_SECONDS))
+        self._store = _open_store(place)
         dist.init_process_group("gloo", store=self._store, rank=place.rank, world_size=place.ranks, timeout=PATIENCE)
         # NCCL would wait for the device at every message of words.
         self._tensors = dist.new_group(backend="nccl", timeout=PATIENCE) if device.type == "cuda" else None
@@ -146,6 +145,18 @@ class Ranks:
                 work.wait()
         except RuntimeError as error:
             raise RankLost("a rank does not take its messages any more") from error
+
+
+def _open_store(place: Place) -> Any:
+    """Where the ranks meet."""
+    timeout = timedelta(seconds=MEETING_SECONDS)
+    if place.meeting is None:
+        # torchrun's, with a prefix of its own for every restart.
+        store, _, _ = next(iter(dist.rendezvous("env://", place.rank, place.ranks, timeout=timeout)))  # type: ignore[attr-defined]
+    else:
+        store = dist.FileStore(str(place.meeting), place.ranks)  # type: ignore[attr-defined]
+    store.set_timeout(timeout)
+    return store
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ class RankGroup:
     def __init__(self, main: RankMain, ranks: int, arguments: tuple[object, ...] = (), *, lost: Lost = end_process) -> None:
         """Start them. lost: called from a thread when one of them ended before `leave`, even one that has not joined yet."""
         self._folder = Path(tempfile.mkdtemp(prefix="phosphene-ranks-"))
-        self.place = Place(0, ranks, self._folder / "meeting")
+        meeting = self._folder / "meeting"
+        self.place = Place(0, ranks, meeting)
         spawn = multiprocessing.get_context("spawn")
         self.processes = [
-            spawn.Process(target=_live, args=(main, Place(rank, ranks, self.place.meeting), arguments), name=f"rank {rank}", daemon=True)
+            spawn.Process(target=_live, args=(main, Place(rank, ranks, meeting), arguments), name=f"rank {rank}", daemon=True)
             for rank in range(1, ranks)
         ]
         for process in self.processes:
