@@ -73,15 +73,15 @@ class ChunkEntry:
         self._grey: Pixels | None = None
         self._carried: Tensor | None = None
 
-    def steps(self, values: Snapshot, scheduler: str) -> tuple[float, ...]:
-        """Timesteps of the next chunk as the model means them, largest first."""
+    def steps(self, values: Snapshot, scheduler: str, most: int | None = None) -> tuple[float, ...]:
+        """Timesteps of the next chunk as the model means them, largest first. most: instead of the `steps` asked for."""
         explicit = tuple(float(t) for t in sorted(set(values.whole_numbers("step_list")), reverse=True) if t > 0)
         if explicit:
             return explicit
         policies = self._policies
         if self.count == 0 and policies.first_timesteps and scheduler in FIRST_TIMESTEPS_WITH:
             return policies.first_timesteps
-        return policies.timesteps_for(values.whole("steps"))
+        return policies.timesteps_for(most or values.whole("steps"))
 
     def from_noise(self, values: Snapshot, timesteps: Sequence[float], shape: tuple[int, ...]) -> Entered:
         """A chunk out of nothing: noise of `shape` (F, C, h, w)."""

@@ -24,11 +24,14 @@ from engine.images.resize import fit
 from engine.models.video_codec import VideoCodec, picture_count
 from engine.models.video_denoiser import PromptKeysValues, VideoDenoiser
 from engine.models.video_policies import VideoPolicies
+from engine.pipelines.deadline import Deadline
 from engine.pipelines.image_stream import NO_NUMBERS
 from engine.pipelines.video_entry import ChunkEntry, ChunkPrompts, Entered
 from engine.pipelines.video_parts import Denoising, DenoisingKind, largest_chunk
 from engine.video.chunks import Collected, FrameChunks
 from engine.video.schedulers import Chunk
+from engine.video.slo_costs import ChunkPlan
+from engine.video.slo_report import Punctuality
 
 ROOM = 64
 """Frames that may wait for a chunk."""
@@ -101,6 +104,7 @@ class VideoStream:
         self._entry = ChunkEntry(policies, network.device)
         self._chunks: FrameChunks[Picture] = FrameChunks(first_pictures=self._first_pictures(values), room=ROOM)
         self._denoising: Denoising | None = None
+        self._deadline = Deadline(pictures=codec.pictures_per_latent, started_at=clock())
         self._problems: list[str] = []
         self._last_input: Picture | None = None
         self.size = self._size_of(values)
@@ -114,6 +118,7 @@ class VideoStream:
         self._codec.reset()
         self._chunks.reset()
         self._entry.reset()
+        self._deadline.restart(self._clock())
         self._flights: dict[int, _Flight] = {}
         self._arriving: deque[_Arriving] = deque()
         self._shown: deque[Tensor] = deque(maxlen=max(1, self._policies.context))
@@ -140,6 +145,10 @@ class VideoStream:
     def stage_ms(self) -> dict[str, float]:
         """Running means of the stages, in milliseconds a chunk."""
         return self._timer.milliseconds()
+
+    def punctuality(self) -> Punctuality:
+        """Time to the first frame, latency, jitter and missed deadlines since the start or the last reset."""
+        return self._deadline.report()
 
     def problems(self) -> list[str]:
         """What went wrong beside the picture since the last call, in plain sentences."""
@@ -202,6 +211,7 @@ class VideoStream:
             rgb, _ = to_rgb(self._transfer.upload(frame.pixels), frame.format, self._dtype)
             self._last_input = Picture(fit(rgb, *self.size, values.text("fit")), grey)
             moment = self._moment(frame.captured_at, frame.index)
+            self._deadline.captured(frame.captured_at)
         elif values.text("without_input") == "dream" and self._last_input is not None:
             moment = self._moment(self._clock(), self._next_index)
         else:
@@ -220,19 +230,36 @@ class VideoStream:
 
     def _enter_waiting(self, values: Snapshot) -> bool:
         """The frames that wait become a chunk if there are enough of them."""
-        frames = largest_chunk(self._policies, values.whole("chunk_frames"))
-        chunk = self._chunks.take(self._pictures(frames, first=False))
+        plan = self._plan(values)
+        chunk = self._chunks.take(self._pictures(plan.chunk, first=False))
         if chunk is None:
             return False
+        self._deadline.dropped(chunk.dropped)
         pictures = torch.stack([collected.item.rgb for collected in chunk.frames], dim=1)
         with self._timer.stage("encode"):
             clean = self._codec.encode(pictures)
         greys = [collected.item.grey for collected in self._last_of_latents(chunk.frames, int(clean.shape[1]))]
-        denoising, told, timesteps = self._ready(values, int(clean.shape[1]))
+        denoising, told, timesteps = self._ready(values, int(clean.shape[1]), plan)
         entered = self._entry.from_pictures(values, timesteps, clean, pictures, greys)
         moments = tuple(_Moment(collected.captured_at, collected.index) for collected in chunk.frames)
         self._enter(denoising, entered, told, _Flight(moments, pictures), values)
+        self._deadline.chunk_done(self._timer.newest(), calls=plan.calls + (denoising.kind.scheduler == "clean_rerun"))
         return True
+
+    def _plan(self, values: Snapshot) -> ChunkPlan:
+        """How the next chunk is made: as the values say, or as their deadline wants it."""
+        scheduler = self._scheduler(values)
+        steps = len(self._entry.steps(values, scheduler))
+        natural = ChunkPlan(largest_chunk(self._policies, values.whole("chunk_frames")), steps, scheduler == "stream_batch" and steps > 1)
+        if scheduler == "rolling_window":
+            return natural
+        largest = largest_chunk(self._policies, self._policies.window)
+        can_batch = scheduler in ("sequential", "stream_batch") and not self._policies.context
+        return self._deadline.plan(values, natural, largest=largest, can_batch=can_batch)
+
+    def _scheduler(self, values: Snapshot) -> str:
+        asked = values.text("step_scheduler")
+        return self._policies.scheduler if asked == "auto" else asked
 
     def _last_of_latents(self, frames: Sequence[Collected[Picture]], latents: int) -> Sequence[Collected[Picture]]:
         """The last picture of each latent frame."""
@@ -256,12 +283,13 @@ class VideoStream:
         self._owed = count
         self._enter(denoising, entered, told, _Flight(moments, None), values)
 
-    def _ready(self, values: Snapshot, frames: int) -> tuple[Denoising, PromptKeysValues, tuple[float, ...]]:
-        """What denoises the next chunk, built anew where the values ask for another kind; its prompt and its timesteps."""
+    def _ready(self, values: Snapshot, frames: int, plan: ChunkPlan | None = None) -> tuple[Denoising, PromptKeysValues, tuple[float, ...]]:
+        """What denoises the next chunk, built anew where another kind is asked for; its prompt and its timesteps."""
         told, switched = self._prompts.next(values)
-        asked = values.text("step_scheduler")
-        scheduler = self._policies.scheduler if asked == "auto" else asked
-        timesteps = self._entry.steps(values, scheduler)
+        scheduler = self._scheduler(values)
+        if plan is not None and scheduler in ("sequential", "stream_batch"):
+            scheduler = "stream_batch" if plan.batched else "sequential"
+        timesteps = self._entry.steps(values, scheduler, None if plan is None else plan.steps)
         width, height = self.size
         largest = max(frames, largest_chunk(self._policies, values.whole("chunk_frames")))
         kind = DenoisingKind(scheduler, len(timesteps), largest, (height // self._codec.factor, width // self._codec.factor))
@@ -325,6 +353,8 @@ class VideoStream:
         while self._arriving and (len(self._arriving) > leave or self._arriving[0].download.ready):
             arrived = self._arriving.popleft()
             pixels, sound = arrived.download.pixels()
+            real = [moment.captured_at for moment in arrived.moments if moment.index != FILLER]
+            self._deadline.shown(real, self._clock())
             for moment, picture, good in zip(arrived.moments, pixels, sound, strict=True):
                 if moment.index == FILLER:
                     continue

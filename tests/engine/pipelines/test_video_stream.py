@@ -266,3 +266,31 @@ def test_a_folder_is_built_into_a_stream_with_its_own_policies(
     found = [frame for i in range(9) for frame in stream.step(moving(i), values.snapshot(0.0))]
     assert [f.index for f in found] == list(range(9))
     assert set(stream.stage_ms()) == {"encode", "denoise", "decode"}
+
+
+def test_a_deadline_takes_steps_away_until_it_is_held_and_gives_them_back(
+    make: Make, moving: Callable[[int], Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, values = make(steps=4, deadline=400.0)
+    forward = [0.1]  # seconds of a call on this machine, as far as the stream can tell
+    used: list[int] = []
+
+    def times() -> dict[str, float]:
+        used.append(stream._deadline._control.plan.steps if stream._deadline._control else 0)
+        return {"encode": 1.0, "denoise": 1000.0 * forward[0] * used[-1], "decode": 1.0}
+
+    monkeypatch.setattr(stream._timer, "newest", times)
+    found = feed(stream, values, [moving(i) for i in range(4 * 40 + 1)])
+    # Four pictures at 30 a second are 133 ms, which is what a chunk may take: one call.
+    assert used[0] == 4 and used[-1] == 1
+    forward[0] = 0.02
+    found += feed(stream, values, [moving(i) for i in range(161, 4 * 140 + 1)])
+    assert used[-1] == 4
+    assert [f.index for f in found] == list(range(561))
+
+
+def test_the_report_counts_misses_and_the_first_frame(make: Make, moving: Callable[[int], Frame]) -> None:
+    stream, values = make(deadline=1000.0)
+    feed(stream, values, [moving(i) for i in range(9)])
+    told = stream.punctuality()  # the clock stands at 123 s
+    assert (told.frames, told.missed, told.first_frame, told.dropped) == (9, 9, 0.0, 0)
