@@ -87,6 +87,7 @@ class VideoDenoiser:
         self._blocks: Sequence[nn.Module] = model.blocks[first:last]
         self.first, self.last = first, last
         self._graphs = GraphedCalls(enabled=cuda_graph)
+        self._joined: tuple[tuple[object, ...], list[Tensor]] = ((), [])
         for layer, block in enumerate(self._blocks):
             block.attn1.set_processor(CachedAttention(layer))
             block.attn2.set_processor(PromptAttention(layer))
@@ -141,7 +142,14 @@ class VideoDenoiser:
         """Velocity float32 [B, F, C, h, w] of x [B, F, C, h, w] at timesteps [B] or [B, F]. Needs all blocks."""
         key = (access.key, access.cache.serial, tuple(x.shape), timesteps.ndim)
         inputs = {"x": x, "timesteps": timesteps, **access.tensors}
-        return self._graphs(key, lambda tensors, pairs: self._run(tensors, pairs, access), inputs, joined_prompts(prompts))["velocity"]
+        return self._graphs(key, lambda tensors, pairs: self._run(tensors, pairs, access), inputs, self._told(prompts))["velocity"]
+
+    def _told(self, prompts: Sequence[object]) -> list[Tensor]:
+        """The same tensors as long as the prompts are the same, so that a graph need not be told them again."""
+        known, _ = self._joined
+        if len(known) != len(prompts) or any(a is not b for a, b in zip(known, prompts, strict=True)):
+            self._joined = (tuple(prompts), joined_prompts(prompts))
+        return self._joined[1]
 
     def _run(self, tensors: Mapping[str, Tensor], prompt: Sequence[Tensor], access: CacheAccess) -> dict[str, Tensor]:
         through = access.with_tensors({name: tensors[name] for name in access.tensors})

@@ -119,9 +119,11 @@ class DeepSinks(CachePolicy):
 
     def _compress(self, cache: KVCache, row: int, slot: int) -> None:
         assert cache.queries is not None
-        places = [*range(self.window, self.slots), slot]
         for layer in range(cache.shape.layers):
-            keys, values = (tensor[layer, row, places].flatten(0, 1) for tensor in (cache.keys, cache.values))
+            keys, values = (
+                torch.cat((tensor[layer, row, self.window : self.slots], tensor[layer, row, slot : slot + 1])).flatten(0, 1)
+                for tensor in (cache.keys, cache.values)
+            )
             kept = most_attended(cache.queries[layer, row, :: self._stride], keys, self.middle * cache.shape.tokens)
             for tensor, tokens in ((cache.keys, keys), (cache.values, values)):
                 tensor[layer, row, self.window : self.slots] = tokens[kept].unflatten(0, (self.middle, -1))
