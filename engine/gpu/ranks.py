@@ -151,8 +151,9 @@ def _open_store(place: Place) -> Any:
     """Where the ranks meet."""
     timeout = timedelta(seconds=MEETING_SECONDS)
     if place.meeting is None:
-        # torchrun's, with a prefix of its own for every restart.
-        store, _, _ = next(iter(dist.rendezvous("env://", place.rank, place.ranks, timeout=timeout)))  # type: ignore[attr-defined]
+        found, _, _ = next(iter(dist.rendezvous("env://", place.rank, place.ranks, timeout=timeout)))  # type: ignore[attr-defined]
+        # torchrun's store outlives the ranks: those of the last start have left their addresses there.
+        store: Any = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)  # type: ignore[attr-defined]
     else:
         store = dist.FileStore(str(place.meeting), place.ranks)  # type: ignore[attr-defined]
     store.set_timeout(timeout)

@@ -2,7 +2,8 @@
 
 Rank 0 embeds, holds the chunks and gets the velocity back from the last rank, which runs the head. Each rank replays what comes into
 the cache on its own rollout, so only activations travel. Every rank has all weights, so a block that moves takes its keys and
-values along and nothing else.
+values along and nothing else. What computes the cache anew from clean latents (recaching, recomputed context) needs all blocks in one place
+and does not go over a ring.
 """
 
 from __future__ import annotations

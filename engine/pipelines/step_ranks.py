@@ -1,7 +1,8 @@
 """Denoising steps over several ranks: each rank has the whole transformer and always runs the same steps of every chunk.
 
 Timestep-forcing pipeline parallelism (Live Avatar, Huang et al. 2025, "TPP"): only latents travel, each rank keeps a KV cache at its own
-noise levels, and a chunk comes out for every step's time.
+noise levels, and a chunk comes out for every step's time. Only rank 0 learns of clean latents, so policies that look back at them do not
+go over ranks.
 """
 
 from __future__ import annotations
