@@ -19,6 +19,7 @@ from engine.models.video_denoiser import VideoDenoiser
 from engine.models.video_weights import LoadedVideoModel, load_video
 from engine.pipelines.prompt_mix import PromptMix
 from engine.pipelines.video_entry import ChunkPrompts
+from engine.pipelines.video_parts import check
 from engine.pipelines.video_stream import VideoStream
 from engine.runtimes.runtime import PRECISIONS
 from engine.settings import Settings, SettingsError
@@ -100,7 +101,14 @@ def assemble(
     told: Callable[[], list[str]] = list,
     clock: Callable[[], float] = time.monotonic,
 ) -> LoadedVideoStream:
-    """A stream over a loaded model. wait: prompts are encoded on the spot, not beside the stream."""
+    """A stream over a loaded model. wait: prompts are encoded on the spot, not beside the stream.
+
+    SettingsError if the model's policies do not go together.
+    """
+    try:
+        check(loaded.policies)
+    except ValueError as error:
+        raise SettingsError(f"{loaded.card.title} cannot be run as its policies say: {error}") from error
     network = VideoDenoiser(loaded.transformer, cuda_graph=cuda_graph)
     codec = loaded.codec()
     patch = max(loaded.transformer.config.patch_size[1:])

@@ -17,7 +17,7 @@ from engine.images.resize import fit
 from engine.models.video_codec import picture_count
 from engine.models.video_policies import VideoPolicies
 from engine.pipelines.video_output import FILLER, Flight, Moment
-from engine.pipelines.video_parts import largest_chunk
+from engine.pipelines.video_parts import first_chunk
 from engine.video.chunks import FrameChunks
 
 ROOM = 64
@@ -76,8 +76,7 @@ class ChunkInput:
 
     def first_frames(self, values: Snapshot) -> int:
         """Latent frames of the first chunk of a stream."""
-        usual = self._policies.first_frames or largest_chunk(self._policies, values.whole("chunk_frames"))
-        return 1 if values.toggle("one_frame_start") else usual
+        return 1 if values.toggle("one_frame_start") else first_chunk(self._policies, values.whole("chunk_frames"))
 
     def pictures(self, frames: int, *, first: bool) -> int:
         """Pictures in so many latent frames."""

@@ -57,6 +57,23 @@ def context_policy(policies: VideoPolicies, first: Callable[[Tensor], Tensor] | 
     return KeepContext()
 
 
+def check(policies: VideoPolicies) -> None:
+    """ValueError unless the policies go together."""
+    policy, positions = cache_policy(policies), position_policy(policies)
+    if policy.needs_timeless_keys and positions.baked:
+        raise ValueError(f"the cache {policies.cache} mixes frames, which needs the positions cache_relative, not absolute")
+    if not runs_with(policies, policies.scheduler):
+        raise ValueError(f"the cache {policies.cache} does not go with the scheduler {policies.scheduler}")
+
+
+def runs_with(policies: VideoPolicies, scheduler: str) -> bool:
+    """Whether the step scheduler goes with the cache: a moving buffer needs slots that are the same in every layer, and a context
+    that is computed anew needs chunks that do not overlap."""
+    if policies.cache == "recompute":
+        return scheduler in ("sequential", "clean_rerun")
+    return not (policies.cache == "adaptive_sinks" and scheduler == "rolling_window")
+
+
 @dataclass(frozen=True, slots=True)
 class DenoisingKind:
     """What a rollout is built for.
@@ -131,6 +148,11 @@ class Denoising:
     def switch_prompt(self, prompt: Prompt) -> None:
         """Compute the context anew under another prompt; nothing may be in flight."""
         self._recache.on_prompt_switch(self.rollout, prompt)
+
+
+def first_chunk(policies: VideoPolicies, asked: int) -> int:
+    """Latent frames of the first chunk of a stream, if `asked` are wanted for the others."""
+    return min(policies.first_frames or largest_chunk(policies, asked), cache_policy(policies).window)
 
 
 def largest_chunk(policies: VideoPolicies, asked: int) -> int:

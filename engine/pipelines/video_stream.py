@@ -23,7 +23,7 @@ from engine.pipelines.image_stream import NO_NUMBERS
 from engine.pipelines.video_entry import ChunkEntry, ChunkPrompts, Entered
 from engine.pipelines.video_input import ChunkInput
 from engine.pipelines.video_output import FILLER, ChunkOutput, Flight
-from engine.pipelines.video_parts import Denoising, DenoisingKind, largest_chunk
+from engine.pipelines.video_parts import Denoising, DenoisingKind, largest_chunk, runs_with
 from engine.video.schedulers import Chunk
 from engine.video.slo_costs import ChunkPlan
 from engine.video.slo_report import Punctuality
@@ -71,6 +71,8 @@ class VideoStream:
             shown=lambda captured_at: self._deadline.shown(captured_at, self._clock()),
         )
         self._denoising: Denoising | None = None
+        self._notes: list[str] = []
+        self._refused = ""
         self.size = self._size_of(values)
         self.reset()
 
@@ -113,7 +115,8 @@ class VideoStream:
     def problems(self) -> list[str]:
         """What went wrong beside the picture since the last call, in plain sentences."""
         lost, self._output.lost = self._output.lost, False
-        return [NO_NUMBERS] * lost + self._told()
+        notes, self._notes = self._notes, []
+        return [NO_NUMBERS] * lost + notes + self._told()
 
     @torch.inference_mode()
     def step(self, frame: Frame | None, values: Snapshot) -> list[Frame]:
@@ -191,7 +194,13 @@ class VideoStream:
 
     def _scheduler(self, values: Snapshot) -> str:
         asked = values.text("step_scheduler")
-        return self._policies.scheduler if asked == "auto" else asked
+        refused, self._refused = self._refused, ""
+        if asked == "auto" or runs_with(self._policies, asked):
+            return self._policies.scheduler if asked == "auto" else asked
+        self._refused = asked
+        if refused != asked:
+            self._notes.append(f"this model's cache does not go with the step scheduler {asked}; it runs {self._policies.scheduler}")
+        return self._policies.scheduler
 
     def _paint(self, values: Snapshot) -> None:
         """A chunk out of noise, as soon as the pictures of the one before have had their time."""

@@ -15,11 +15,13 @@ import torch
 from engine.control.live_values import LiveValues
 from engine.frames import Frame
 from engine.models.catalogue import resolve
+from engine.models.video_catalogue import VIDEO_CATALOGUE
 from engine.models.video_policies import VideoPolicies
 from engine.models.video_weights import LoadedVideoModel, load_video
 from engine.pipelines.build import build_stream
 from engine.pipelines.video_build import LoadedVideoStream, assemble
-from engine.settings import Settings
+from engine.pipelines.video_parts import check, largest_chunk
+from engine.settings import Settings, SettingsError
 from tests.engine.models.conftest import tiny_wan  # noqa: F401
 
 CPU = torch.device("cpu")
@@ -294,3 +296,29 @@ def test_the_report_counts_misses_and_the_first_frame(make: Make, moving: Callab
     feed(stream, values, [moving(i) for i in range(9)])
     told = stream.punctuality()  # the clock stands at 123 s
     assert (told.frames, told.missed, told.first_frame, told.dropped) == (9, 9, 0.0, 0)
+
+
+def test_a_scheduler_that_does_not_go_with_the_cache_is_told_and_the_picture_goes_on(make: Make, moving: Callable[[int], Frame]) -> None:
+    stream, values = make(step_scheduler="rolling_window")
+    found = feed(stream, values, [moving(i) for i in range(9)])
+    assert [f.index for f in found] == list(range(9))
+    assert [told for told in stream.problems() if "does not go with" in told] == [
+        "this model's cache does not go with the step scheduler rolling_window; it runs sequential"
+    ]
+    feed(stream, values, [moving(i) for i in range(9, 17)])
+    assert stream.problems() == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cache": "ema_sinks", "ema": 0.9, "positions": "absolute"}, {"scheduler": "rolling_window"}], ids=["baked", "window"]
+)
+def test_policies_that_do_not_go_together_are_refused_in_plain_words(make: Make, wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="cannot be run as its policies say"):
+        make(replace(STREAM_V2, **wrong))  # type: ignore[arg-type]
+
+
+def test_every_row_of_the_catalogue_goes_together() -> None:
+    for card in VIDEO_CATALOGUE:
+        assert card.video is not None
+        check(card.video)
+        assert largest_chunk(card.video, 0) == card.video.frames
