@@ -322,3 +322,17 @@ def test_every_row_of_the_catalogue_goes_together() -> None:
         assert card.video is not None
         check(card.video)
         assert largest_chunk(card.video, 0) == card.video.frames
+
+
+def test_another_step_scheduler_goes_on_from_the_frames_that_were_made(make: Make, moving: Callable[[int], Frame]) -> None:
+    stream, values = make(prompt_recache="keep")
+    feed(stream, values, [moving(i) for i in range(13)])
+    assert stream._denoising is not None
+    before = list(stream._denoising.rollout.history)
+    values.set("step_scheduler", "stream_batch")
+    found = feed(stream, values, [moving(i) for i in range(13, 17)])
+    assert [f.index for f in found] == [13, 14, 15, 16]
+    after = stream._denoising.rollout
+    assert len(before) == 4 and after.seen == 5 and after.rows == 2
+    assert all(torch.equal(a, b) for a, b in zip(before, after.history, strict=False))
+    assert torch.isfinite(after.cache.written).sum(-1).eq(5).all()
