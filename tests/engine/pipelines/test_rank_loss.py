@@ -21,6 +21,12 @@ SPAWN = multiprocessing.get_context("spawn")
 GROUP_SECONDS = 120.0
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank 0 that is killed cannot take its meeting place away."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 @contextmanager
 def started(main: object, *arguments: object) -> Iterator[BaseProcess]:
     process = SPAWN.Process(target=main, args=arguments)  # type: ignore[arg-type]
