@@ -13,9 +13,12 @@ ENCODE, ENCODE_ALONE, DECODE, RESET, STOP = "encode", "encode_alone", "decode", 
 
 
 class CodecOnRank:
-    """An engine.models.video_codec.VideoCodec whose work is done elsewhere. Besides the calls that wait there are `begin_...`, which
-    do not, and whose results are asked for later, in order.
+    """An engine.pipelines.codec_line.CodecLine whose work is done elsewhere, and a VideoCodec whose calls wait for it.
+
+    One chunk is encoded ahead and one decoded behind, so that the codec's rank and those that denoise work at the same time.
     """
+
+    ahead = 1
 
     def __init__(self, ranks: Ranks, rank: int) -> None:
         """rank: the one that runs `serve_codec`."""

@@ -41,6 +41,11 @@ class PromptMix:
         """Whether no fade is going on."""
         return self._fade_from is None
 
+    def shows(self, values: Snapshot) -> bool:
+        """Whether the texts asked for are shown, and no fade is going on."""
+        wanted = tuple(text for text, _ in _wanted(values) if not self._encoder.failed(text))
+        return self.settled and wanted == self._texts
+
     def positive(self, values: Snapshot) -> PromptEmbedding:
         """The embedding of the prompts at this moment."""
         wanted = [(text, weight) for text, weight in _wanted(values) if not self._encoder.failed(text)]

@@ -17,6 +17,8 @@ from engine.models.model_card import ModelCard, ModelError
 from engine.models.prompt_encoder import PromptEncoder
 from engine.models.video_denoiser import VideoDenoiser
 from engine.models.video_weights import LoadedVideoModel, load_video
+from engine.pipelines.codec_line import CodecHere, CodecLine
+from engine.pipelines.denoising import DenoisingSite, ThisProcess
 from engine.pipelines.prompt_mix import PromptMix
 from engine.pipelines.video_entry import ChunkPrompts
 from engine.pipelines.video_parts import check
@@ -99,9 +101,13 @@ def assemble(
     cuda_graph: bool = False,
     overlap: int = 0,
     told: Callable[[], list[str]] = list,
+    site: DenoisingSite | None = None,
+    codec: CodecLine | None = None,
+    close: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LoadedVideoStream:
-    """A stream over a loaded model. wait: prompts are encoded on the spot, not beside the stream.
+    """A stream over a loaded model. wait: prompts are encoded on the spot, not beside the stream. site, codec: where chunks are
+    denoised, encoded and decoded, None for this process.
 
     SettingsError if the model's policies do not go together.
     """
@@ -109,13 +115,13 @@ def assemble(
         check(loaded.policies)
     except ValueError as error:
         raise SettingsError(f"{loaded.card.title} cannot be run as its policies say: {error}") from error
-    network = VideoDenoiser(loaded.transformer, cuda_graph=cuda_graph)
-    codec = loaded.codec()
+    site = site or ThisProcess(VideoDenoiser(loaded.transformer, cuda_graph=cuda_graph), loaded.policies)
+    codec = codec or CodecHere(loaded.codec())
     patch = max(loaded.transformer.config.patch_size[1:])
     stream = LoadedVideoStream(
-        network,
+        site,
         codec,
-        ChunkPrompts(PromptMix(encoder, wait=wait), network),
+        ChunkPrompts(PromptMix(encoder, wait=wait), site),
         loaded.policies,
         values,
         multiple=codec.factor * patch,
@@ -123,6 +129,7 @@ def assemble(
         output_size=output_size,
         overlap=overlap,
         told=told,
+        close=close,
         clock=clock,
     )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(loaded.device), str(loaded.dtype).removeprefix("torch.")

@@ -13,11 +13,13 @@ from engine.diffusion.noise import seed_of_frame, seeded
 from engine.frames import Pixels
 from engine.images.flow import motion
 from engine.models.prompt_encoder import PromptEmbedding
-from engine.models.video_denoiser import PromptKeysValues, VideoDenoiser
 from engine.models.video_policies import VideoPolicies
+from engine.pipelines.denoising import DenoisingSite
+from engine.pipelines.noise_source import NoiseSource
 from engine.pipelines.prompt_mix import PromptMix
 from engine.video.flow_noise import DRAWS, carried
 from engine.video.noise_control import UNDERSTATED, FixedNoise, MotionAwareNoise, NoisePolicy, change, noised
+from engine.video.rollout import Prompt
 from engine.video.schedule import TRAINED_TIMESTEPS, FlowGrid, Levels
 
 FIRST_TIMESTEPS_WITH = ("sequential", "clean_rerun")
@@ -36,13 +38,21 @@ class Entered:
 class ChunkPrompts:
     """The prompt of each chunk: a changed text blends in over `prompt_chunks` chunks, the first of which already shows it."""
 
-    def __init__(self, mix: PromptMix, network: VideoDenoiser) -> None:
-        self._mix, self._network = mix, network
+    def __init__(self, mix: PromptMix, site: DenoisingSite) -> None:
+        self._mix, self._site = mix, site
         self._chunks = 0
-        self._known: tuple[PromptEmbedding, PromptKeysValues] | None = None
+        self._known: tuple[PromptEmbedding, Prompt] | None = None
         self._texts: tuple[str, ...] | None = None
 
-    def next(self, values: Snapshot) -> tuple[PromptKeysValues, bool]:
+    def tell_again(self) -> None:
+        """The denoising is another one: what was told to the last one, it does not know."""
+        self._known = None
+
+    def settled(self, values: Snapshot) -> bool:
+        """Whether the prompts asked for are those of the last chunk, wholly."""
+        return self._mix.shows(values) and self._mix.texts == self._texts
+
+    def next(self, values: Snapshot) -> tuple[Prompt, bool]:
         """(the prompt of the next chunk, whether with it a change of texts is complete)."""
         over = float(max(1, values.whole("prompt_chunks")))
         for moment in (self._chunks, self._chunks + 1):  # a change noticed at the first is one step on its way at the second
@@ -50,7 +60,7 @@ class ChunkPrompts:
             embedding = self._mix.positive(told)
         self._chunks += 1
         if self._known is None or self._known[0] is not embedding:
-            self._known = (embedding, self._network.prompt(embedding.tokens))
+            self._known = (embedding, self._site.prompt(embedding.tokens))
         switched = self._mix.settled and self._texts is not None and self._mix.texts != self._texts
         if self._mix.settled:
             self._texts = self._mix.texts
@@ -63,6 +73,7 @@ class ChunkEntry:
     def __init__(self, policies: VideoPolicies, device: torch.device) -> None:
         self._policies, self._device = policies, device
         self._grid = FlowGrid(policies.shift)
+        self._noises = NoiseSource(device)
         self.reset()
 
     def reset(self) -> None:
@@ -131,14 +142,11 @@ class ChunkEntry:
         return self._grid.of(told.cummin(0).values)
 
     def _noise(self, values: Snapshot, shape: tuple[int, ...]) -> Tensor:
-        """New noise for every latent frame of every step; the seed fixes the whole sequence."""
-        drawn = seeded(seed_of_frame(values.whole("seed"), self.count), shape)
-        if self._device.type == "cuda":
-            drawn = drawn.pin_memory()
-        return drawn.to(self._device, non_blocking=True)
+        """Noise for every latent frame of every step, as seed and seed_mode ask for it; the chunk is what a frame is to them."""
+        return self._noises.of_frame(values, count=self.count, shape=shape)
 
     def _warped(self, values: Snapshot, fresh: Tensor, greys: Sequence[Pixels | None]) -> Tensor:
-        """Noise [F, C, h, w] that moves with the input, drawn and carried on the host."""
+        """Noise [F, C, h, w] that moves with the input, drawn and carried on the host; only the seed counts, not its mode."""
         frames = []
         for place, grey in enumerate(greys):
             seed = seed_of_frame(values.whole("seed") ^ 0x5EED, self.count * len(greys) + place)

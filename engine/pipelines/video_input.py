@@ -14,6 +14,7 @@ from engine.gpu.transfer import Transfer
 from engine.images.flow import luminance
 from engine.images.pixel_formats import to_rgb
 from engine.images.resize import fit
+from engine.images.similarity import Thumbnail, thumbnail
 from engine.models.video_codec import picture_count
 from engine.models.video_policies import VideoPolicies
 from engine.pipelines.video_output import FILLER, Flight, Moment
@@ -26,18 +27,24 @@ ROOM = 64
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One input frame: rgb [1, 3, H, W] in [-1, 1] at the size of the model, and its luminance where motion is asked for."""
+    """One input frame: rgb [1, 3, H, W] in [-1, 1] at the size of the model, its luminance where motion is asked for, and a
+    small one where likeness is.
+    """
 
     rgb: Tensor
     grey: Pixels | None
+    small: Thumbnail | None
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A chunk of pictures [1, T, 3, H, W]. greys: luminance at the end of each latent frame. dropped: frames left out before it."""
+    """A chunk of pictures [1, T, 3, H, W]. greys: luminance at the end of each latent frame. smalls: of each picture. dropped: frames
+    left out before it.
+    """
 
     pictures: Tensor
     greys: tuple[Pixels | None, ...]
+    smalls: tuple[Thumbnail | None, ...]
     flight: Flight
     dropped: int
 
@@ -93,7 +100,8 @@ class ChunkInput:
         mode = values.text("fit")
         grey = luminance(frame.pixels, frame.format, *size, mode) if wants_grey else None
         rgb, _ = to_rgb(self._transfer.upload(frame.pixels), frame.format, self._dtype)
-        self._last = Picture(fit(rgb, *size, mode), grey)
+        small = thumbnail(frame.pixels, frame.format) if values.toggle("similarity_filter") else None
+        self._last = Picture(fit(rgb, *size, mode), grey, small)
         self._wait(self._last, self.moment(frame.captured_at, frame.index), values)
 
     def put_again(self, captured_at: float, values: Snapshot, *, filling: bool = False) -> bool:
@@ -116,7 +124,8 @@ class ChunkInput:
         pictures = torch.stack([collected.item.rgb for collected in chunk.frames], dim=1)
         moments = tuple(Moment(collected.captured_at, collected.index) for collected in chunk.frames)
         greys = _every([collected.item.grey for collected in chunk.frames], self._pictures_per_latent)
-        return Gathered(pictures, greys, Flight(moments, pictures), chunk.dropped)
+        smalls = tuple(collected.item.small for collected in chunk.frames)
+        return Gathered(pictures, greys, smalls, Flight(moments, pictures), chunk.dropped)
 
 
 def _every(greys: Sequence[Pixels | None], step: int) -> tuple[Pixels | None, ...]:

@@ -16,7 +16,7 @@ from engine.gpu.transfer import Download, Transfer
 from engine.images.blend import mix
 from engine.images.pixel_formats import to_bgra
 from engine.images.resize import fit
-from engine.models.video_codec import VideoCodec
+from engine.pipelines.codec_line import CodecLine
 
 FILLER = -1
 """Index of a picture that only fills a chunk up and is never shown."""
@@ -39,6 +39,14 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
+class _Decoding:
+    latent: Tensor
+    flight: Flight
+    values: Snapshot
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Arriving:
     moments: tuple[Moment, ...]
     download: Download
@@ -53,7 +61,7 @@ class ChunkOutput:
 
     def __init__(
         self,
-        codec: VideoCodec,
+        codec: CodecLine,
         transfer: Transfer,
         timer: StageTimer,
         *,
@@ -63,6 +71,7 @@ class ChunkOutput:
     ) -> None:
         self._codec, self._transfer, self._timer = codec, transfer, timer
         self._output_size, self._told = output_size, shown
+        self._decoding: deque[_Decoding] = deque()
         self._arriving: deque[_Arriving] = deque()
         self.latest: deque[Tensor] = deque(maxlen=max(1, remembered))
         """The last decoded picture [1, 1, 3, H, W] of each of the newest latent frames."""
@@ -73,6 +82,7 @@ class ChunkOutput:
 
     def reset(self) -> None:
         """Forget what is on its way."""
+        self._decoding.clear()
         self._arriving.clear()
         self.latest.clear()
         self.any = False
@@ -84,22 +94,42 @@ class ChunkOutput:
 
     @property
     def frames_arriving(self) -> int:
-        """How many of them are to be shown."""
-        return sum(moment.index != FILLER for chunk in self._arriving for moment in chunk.moments)
+        """How many of them are to be shown, with those that are still being decoded."""
+        chunks = [chunk.moments for chunk in self._arriving] + [chunk.flight.moments for chunk in self._decoding]
+        return sum(moment.index != FILLER for moments in chunks for moment in moments)
 
-    def decode(self, latent: Tensor, flight: Flight, values: Snapshot, *, size: tuple[int, int]) -> None:
-        """Decode a finished latent [1, F, C, h, w] and send its pictures on their way."""
+    def decode(self, latent: Tensor, flight: Flight, values: Snapshot, *, size: tuple[int, int], behind: int = 0) -> None:
+        """Decode a finished latent [1, F, C, h, w] and send its pictures on their way; `behind` chunks may still be at the codec."""
+        self._decoding.append(_Decoding(latent, flight, values, size))
         with self._timer.stage("decode"):
-            # A decoder that has run already gives more pictures than the encoder's very first chunk took.
-            pictures = self._codec.decode(latent)[:, -len(flight.moments) :]
+            self._codec.begin_decode(latent)
+            pictures = self._decoded(behind)
         self.any = True
+        for chunk, decoded in pictures:
+            self._send(chunk, decoded)
+
+    def finish_decoding(self) -> None:
+        """Wait for the codec; everything decoded is on its way then."""
+        for chunk, decoded in self._decoded(0):
+            self._send(chunk, decoded)
+
+    def _decoded(self, behind: int) -> list[tuple[_Decoding, Tensor]]:
+        ready = []
+        while len(self._decoding) > behind:
+            ready.append((self._decoding.popleft(), self._codec.decoded()))
+        return ready
+
+    def _send(self, chunk: _Decoding, pictures: Tensor) -> None:
+        latent, flight, values = chunk.latent, chunk.flight, chunk.values
+        # A decoder that has run already gives more pictures than the encoder's very first chunk took.
+        pictures = pictures[:, -len(flight.moments) :]
         ends = [max(0, pictures.shape[1] - 1 - place * self._codec.pictures_per_latent) for place in range(latent.shape[1])]
         self.latest.extend(pictures[:, end : end + 1] for end in reversed(ends))
         sound = (torch.isfinite(pictures).flatten(2).all(2) & torch.isfinite(latent).all())[0].to(torch.uint8)
         amount = values.number("mix")
         if flight.dry is not None and amount < 1.0:
             pictures = mix(flight.dry.to(pictures.dtype), pictures, amount)
-        width, height = self._output_size or size
+        width, height = self._output_size or chunk.size
         shown = to_bgra(fit(pictures[0], width, height, values.text("fit")))
         self._arriving.append(_Arriving(flight.moments, self._transfer.download(shown, sound)))
 

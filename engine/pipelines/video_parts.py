@@ -1,8 +1,8 @@
-"""From the names of a checkpoint's policies to the objects that run it: cache, positions, context, rollout, step scheduler."""
+"""From the names of a checkpoint's policies to the objects that run it: cache, positions, context, rollout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,13 +11,9 @@ from engine.models.video_denoiser import VideoDenoiser
 from engine.models.video_policies import VideoPolicies
 from engine.video.cache_memory import DeepSinks, EmaSinks, TwoMemories
 from engine.video.cache_policies import AdaptiveSinks, CachePolicy, RingWithSinks
-from engine.video.moving_buffer import MovingBuffer
 from engine.video.positions import AbsolutePositions, CacheRelativePositions, PositionPolicy, ResetPositions
-from engine.video.recaching import ContextPolicy, KeepContext, RecacheOnSwitch, RecomputeLast, RollingSinkFrame, replay
-from engine.video.rollout import Prompt, Rollout
-from engine.video.schedulers import Sequential, StepScheduler, StreamBatch
-
-CLEAN = 0.0
+from engine.video.recaching import ContextPolicy, KeepContext, RecomputeLast, RollingSinkFrame
+from engine.video.rollout import Network, Rollout
 
 
 def cache_policy(policies: VideoPolicies) -> CachePolicy:
@@ -101,53 +97,21 @@ class DenoisingKind:
         return (self.scheduler, self.rows, self.size) == (other.scheduler, other.rows, other.size) and self.scratch == other.scratch
 
 
-class Denoising:
-    """A rollout and its step scheduler, of one kind."""
-
-    def __init__(
-        self, network: VideoDenoiser, policies: VideoPolicies, kind: DenoisingKind, *, first: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
-        self.kind = kind
-        policy = cache_policy(policies)
-        height, width = kind.size
-        self._recache = RecacheOnSwitch(frames=policy.window, block=policies.frames)
-        self.context = context_policy(policies, first)
-        self._block = min(policies.frames, policy.window - policy.sinks)
-        self.rollout = Rollout(
-            network,
-            lambda rows: network.make_cache(height, width, policy=policy, rows=rows, scratch=kind.scratch),
-            policy=policy,
-            positions=position_policy(policies),
-            rope=network.rope(height, width),
-            rows=kind.rows,
-            scratch=kind.scratch,
-            history=max(policy.window, self.context.history),
-        )
-        self.scheduler = self._scheduler()
-
-    def _scheduler(self) -> StepScheduler:
-        match self.kind.scheduler:
-            case "stream_batch":
-                return StreamBatch(self.rollout)
-            case "rolling_window":
-                return MovingBuffer(self.rollout, partitions=self.kind.steps, clean_timestep=CLEAN)
-            case "clean_rerun":
-                return Sequential(self.rollout, clean_timestep=CLEAN)
-            case _:
-                return Sequential(self.rollout)
-
-    def reset(self) -> None:
-        """The next chunk is the first."""
-        self.scheduler.reset()
-        self.rollout.reset()
-
-    def go_on_from(self, latents: Iterable[Tensor], prompt: Prompt) -> None:
-        """Take the clean frames of another rollout of the same size as context."""
-        replay(self.rollout, latents, prompt, block=self._block)
-
-    def switch_prompt(self, prompt: Prompt) -> None:
-        """Compute the context anew under another prompt; nothing may be in flight."""
-        self._recache.on_prompt_switch(self.rollout, prompt)
+def make_rollout(
+    network: Network, denoiser: Callable[[], VideoDenoiser], policies: VideoPolicies, kind: DenoisingKind, *, history: int = 0
+) -> Rollout:
+    """A rollout of that kind. denoiser: the blocks that the cache is for, which may be others later."""
+    policy, (height, width) = cache_policy(policies), kind.size
+    return Rollout(
+        network,
+        lambda rows: denoiser().make_cache(height, width, policy=policy, rows=rows, scratch=kind.scratch),
+        policy=policy,
+        positions=position_policy(policies),
+        rope=denoiser().rope(height, width),
+        rows=kind.rows,
+        scratch=kind.scratch,
+        history=history,
+    )
 
 
 def first_chunk(policies: VideoPolicies, asked: int) -> int:

@@ -159,12 +159,12 @@ def test_a_prompt_changes_without_a_restart(make: Make, moving: Callable[[int], 
     plain, untouched = make()
     before = feed(stream, values, [moving(i) for i in range(13)])
     assert same(before, feed(plain, untouched, [moving(i) for i in range(13)]))
-    assert stream._denoising is not None
-    rollout, seen = stream._denoising.rollout, stream._denoising.rollout.seen
+    assert stream._plans.denoising is not None
+    rollout, seen = stream._plans.denoising.rollout, stream._plans.denoising.rollout.seen
     values.set("prompt", "sea oil painting of the sea")
     after = feed(stream, values, [moving(i) for i in range(13, 33)])
     assert [f.index for f in before + after] == list(range(33))
-    assert stream._denoising.rollout is rollout and rollout.seen == seen + 5
+    assert stream._plans.denoising.rollout is rollout and rollout.seen == seen + 5
     assert not same(after, feed(plain, untouched, [moving(i) for i in range(13, 33)]))
 
 
@@ -174,12 +174,12 @@ def test_the_prompt_blends_in_over_chunks_and_the_context_is_recached_once(
     stream, values = make(prompt_chunks=3)
     feed(stream, values, [moving(i) for i in range(9)])
     seen: list[torch.Tensor] = []
-    right = stream._network.prompt
-    monkeypatch.setattr(stream._network, "prompt", lambda tokens: seen.append(tokens) or right(tokens))  # type: ignore[func-returns-value]
+    right = stream._plans._site.network.prompt
+    monkeypatch.setattr(stream._plans._site.network, "prompt", lambda tokens: seen.append(tokens) or right(tokens))  # type: ignore[func-returns-value]
     switched: list[int] = []
-    assert stream._denoising is not None
-    switch = stream._denoising.switch_prompt
-    monkeypatch.setattr(stream._denoising, "switch_prompt", lambda told: switched.append(len(seen)) or switch(told))  # type: ignore[func-returns-value]
+    assert stream._plans.denoising is not None
+    switch = stream._plans.denoising.switch_prompt
+    monkeypatch.setattr(stream._plans.denoising, "switch_prompt", lambda told: switched.append(len(seen)) or switch(told))  # type: ignore[func-returns-value]
     old, new = (stream._prompts._mix._encoder.encode(text).tokens for text in ("a cat", "oil painting"))
     values.set("prompt", "oil painting")
     feed(stream, values, [moving(i) for i in range(9, 29)])
@@ -239,14 +239,14 @@ def test_a_picture_that_is_no_numbers_is_left_out_and_told(
     make: Make, moving: Callable[[int], Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, values = make()
-    right = stream._codec.decode
+    right = stream._codec.codec.decode
 
     def broken(latents: torch.Tensor) -> torch.Tensor:
         pictures = right(latents).clone()
         pictures[:, 1] = float("nan")
         return pictures
 
-    monkeypatch.setattr(stream._codec, "decode", broken)
+    monkeypatch.setattr(stream._codec.codec, "decode", broken)
     assert [f.index for f in feed(stream, values, [moving(i) for i in range(5)])] == [0, 2, 3, 4]
     assert any("no numbers" in told for told in stream.problems()) and stream.in_flight == 0
 
@@ -327,12 +327,12 @@ def test_every_row_of_the_catalogue_goes_together() -> None:
 def test_another_step_scheduler_goes_on_from_the_frames_that_were_made(make: Make, moving: Callable[[int], Frame]) -> None:
     stream, values = make(prompt_recache="keep")
     feed(stream, values, [moving(i) for i in range(13)])
-    assert stream._denoising is not None
-    before = list(stream._denoising.rollout.history)
+    assert stream._plans.denoising is not None
+    before = list(stream._plans.denoising.rollout.history)
     values.set("step_scheduler", "stream_batch")
     found = feed(stream, values, [moving(i) for i in range(13, 17)])
     assert [f.index for f in found] == [13, 14, 15, 16]
-    after = stream._denoising.rollout
+    after = stream._plans.denoising.rollout
     assert len(before) == 4 and after.seen == 5 and after.rows == 2
     assert all(torch.equal(a, b) for a, b in zip(before, after.history, strict=False))
     assert torch.isfinite(after.cache.written).sum(-1).eq(5).all()
