@@ -1,8 +1,8 @@
 """How fast a video stream is, host to host, beside what its device could do at best and diffusers' own transformer.
 
 Usage: python tools/bench.py video --random-weights wan-1.3b|wan-14b|tiny [--policies ROW] | --model M  [--size WxH] [--steps 1,2,4]
-       [--scheduler sequential,stream_batch,clean_rerun] [--codec own,tiny] [--chunks N] [--input-fps F] [--cuda-graph on|off|both]
-       [--ceilings measured|published] [--no-peer] [--device D] [--dtype T] [--threads N] [--json FILE]
+       [--scheduler sequential,stream_batch,clean_rerun] [--codec own,tiny] [--chunks N] [--warm-up N] [--input-fps F]
+       [--cuda-graph on|off|both] [--ceilings measured|published] [--no-peer] [--device D] [--dtype T] [--threads N] [--json FILE]
 
 Every case runs as fast as it goes, then live at a steady input rate. The peer is diffusers' WanTransformer3DModel over the same
 weights without a KV cache: to denoise a chunk it takes the whole window through the network, as its own pipelines do.
@@ -41,7 +41,6 @@ from tools.bench_video_table import VideoRow, published_fps, show, with_shares
 from tools.roofline import Ceilings, codec_work, denoiser_work, measured, published, tokens_of
 
 SCHEDULERS = ("sequential", "stream_batch", "clean_rerun")
-WARM_UP_CHUNKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def measure(case: Case, loaded: LoadedVideoModel, texts: PromptEncoder, asked: a
     stream = assemble(loaded, values.snapshot(0.0), encoder=texts, wait=True, cuda_graph=case.graph, overlap=1 if on_gpu else 0)
     clip = Clip(size)
     chunk = largest_chunk(loaded.policies, 0) * loaded.codec().pictures_per_latent
-    as_fast_as_it_goes(stream, values, clip, WARM_UP_CHUNKS * chunk)
+    as_fast_as_it_goes(stream, values, clip, asked.warm_up * chunk)
     fps, stages = as_fast_as_it_goes(stream, values, clip, asked.chunks * chunk)
     first_ms = first_picture_ms(stream, values, clip)
     paced = live(stream, values, clip, asked.chunks * chunk, asked.input_fps)
@@ -220,6 +219,7 @@ def add_to(families: Any) -> None:
     video.add_argument("--scheduler", type=names_of(SCHEDULERS), default=["sequential"])
     video.add_argument("--codec", type=names_of(CODECS), default=["own"], help="own: Wan's autoencoder; tiny: TAEHV")
     video.add_argument("--chunks", type=int, default=24, help="measured in each run of a case")
+    video.add_argument("--warm-up", type=int, default=10, help="chunks before")
     video.add_argument("--input-fps", type=float, default=30.0)
     video.add_argument("--cuda-graph", choices=("on", "off", "both"), default="on")
     video.add_argument("--ceilings", choices=("measured", "published"), default="measured")
