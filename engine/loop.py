@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.control.live_values import Snapshot
 from engine.control.parameter import BadValue
@@ -17,6 +17,7 @@ from engine.rate import Rate
 from engine.settings import SettingsError
 from engine.shared_frames import FrameTooLarge
 from engine.spread import SpreadSink
+from engine.video.slo_report import Punctuality
 
 WAIT_SECONDS = 0.05
 """Longest wait for a frame: how late a parameter, a trigger or the end may be noticed while nothing comes."""
@@ -54,6 +55,8 @@ class Report:
     frames_out: int
     skipped: int
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    punctuality: Mapping[str, float] = field(default_factory=dict)
+    """Of a stream that keeps account of it: first_frame_ms, latency_p50_ms, latency_p95_ms, jitter_ms, deadline_misses."""
     error: str = ""
     """The last failure in plain words, until all was well for some seconds."""
 
@@ -211,9 +214,30 @@ class RunLoop:
             frames_out=self._frames_out,
             skipped=self._stream.skipped,
             stage_ms=self._stream.stage_ms(),
+            punctuality=punctuality_of(self._stream),
             error=self._error,
         )
         self._report(report)
+
+
+@runtime_checkable
+class Punctual(Protocol):
+    """A stream that keeps account of its punctuality."""
+
+    def punctuality(self) -> Punctuality:
+        """Of this stream since its start or last reset."""
+        ...
+
+
+def punctuality_of(stream: Stream) -> dict[str, float]:
+    """What a stream says of its punctuality, for people: see Report; empty if it keeps no account."""
+    if not isinstance(stream, Punctual):
+        return {}
+    told = stream.punctuality()
+    if told.first_frame is None:
+        return {}
+    seconds = {"first_frame": told.first_frame, "latency_p50": told.latency_p50, "latency_p95": told.latency_p95, "jitter": told.jitter}
+    return {f"{name}_ms": 1000.0 * value for name, value in seconds.items()} | {"deadline_misses": told.missed}
 
 
 def plain_words(error: BaseException) -> str:

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection, Listener
 BEAT_SECONDS = 0.25
 SILENCE_SECONDS = 1.5
 """Without a beat for so long a rank counts as lost: noticed within 2 s whatever happened."""
+LOST_EXIT = 75
+"""Exit status of a rank that lost another one: the group is to be started again."""
 _BEAT, _LEAVING = b"beat", b"leaving"
 
 Lost = Callable[[int], None]

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine.gpu.heartbeat import Heartbeat, Lost, Meeting, join
+from engine.gpu.heartbeat import LOST_EXIT, Heartbeat, Lost, Meeting, join
 
 Words = dict[str, Any]
 """What JSON can hold."""
@@ -29,9 +29,8 @@ Words = dict[str, Any]
 WORDS_BYTES = 8192
 OUTSTANDING = 8
 """Messages on their way from a rank; the next one waits for the oldest."""
-LOST_EXIT = 75
-"""Exit status of a rank that lost another one: the group is to be started again."""
-MEETING_SECONDS = 120.0
+MEETING_SECONDS = 3600.0
+"""Others may still be loading, or fetching, the model. One that failed meanwhile is noticed by who started it."""
 PATIENCE = timedelta(days=365)
 """A stream may be without input for as long as it likes; whether the others live is the heartbeat's business."""
 

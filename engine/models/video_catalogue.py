@@ -50,7 +50,18 @@ _KREA = replace(
     cache="recompute", context=3, on_prompt="keep",
 )  # fmt: skip
 
+EMBEDDED_VIDEO = "embedded-video"
+"""The small video model that ships with the package: its name, and its source instead of a folder."""
+_EMBEDDED = VideoPolicies(
+    timesteps=(1000.0, 500.0), warped=False, shift=1.0, step_rule="first", frames=1, window=6, scheduler="sequential",
+    verified="its own weights, streamed",
+)  # fmt: skip
+
 VIDEO_CATALOGUE: tuple[ModelCard, ...] = (
+    ModelCard(
+        name=EMBEDDED_VIDEO, source=EMBEDDED_VIDEO, title="Embedded video", licence="Apache-2.0", memory_gb=0.5, size=(128, 128),
+        steps=1, strength=0.7, video=_EMBEDDED, note="Ships with the package: tiny, a dozen looks, moves on a laptop CPU, no download.",
+    ),
     ModelCard(
         name="streamdiffusion-v2", source="jerryfeng/StreamDiffusionV2", title="StreamDiffusionV2 1.3B", licence=_CODE_LICENCE,
         memory_gb=10.0, size=_SIZE, steps=2, strength=0.8, video=_STREAM_V2,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from engine.models.loading_errors import plain_errors, quiet_libraries, reading,
 from engine.models.model_card import ModelCard, ModelError
 from engine.models.model_folder import read_part
 from engine.models.taehv import Taehv, fitted
-from engine.models.video_catalogue import TINY_CODECS
+from engine.models.video_catalogue import EMBEDDED_VIDEO, TINY_CODECS
 from engine.models.video_checkpoint import (
     ADAPTER_ENTRIES,
     converted,
@@ -31,7 +32,7 @@ from engine.models.video_codec import FrameCodec, LatentConvention, StreamVae, V
 from engine.models.video_codec_tiny import StreamTaehv
 from engine.models.video_policies import SHAPES, VideoPolicies
 from engine.models.video_sources import TRANSFORMER
-from engine.models.video_text import VideoTextEncoder
+from engine.models.video_text import TOKENS, VideoTextEncoder
 
 MODEL_INDEX = "model_index.json"
 _CLASSES: Mapping[str, str] = MappingProxyType(
@@ -45,6 +46,8 @@ _CLASSES: Mapping[str, str] = MappingProxyType(
 )
 """The networks that a video model may be made of, and the module each is read from."""
 _PARTS = ("vae", "text_encoder", "tokenizer")
+PARTS = ("transformer", "vae", "text_encoder")
+"""What may be loaded for itself, for a rank that does a part of the work."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,19 +80,27 @@ class LoadedVideoModel:
         return StreamVae(self.vae, input_latents=latents, fixed_caches=fixed_caches)
 
     def prompts(self) -> VideoTextEncoder:
-        """Prompts to embeddings of this model, [1, 512, D]."""
+        """Prompts to embeddings of this model, [1, L, D]: umT5's 512 tokens, or as many as a small text encoder has places for."""
+        places = int(getattr(self.text_encoder.config, "max_position_embeddings", TOKENS))
         return VideoTextEncoder(
-            self.text_encoder, self.tokenizer, device=self.device, dtype=self.dtype, offload=self.text_offloaded
+            self.text_encoder, self.tokenizer, device=self.device, dtype=self.dtype, tokens=min(TOKENS, places), offload=self.text_offloaded
         )  # fmt: skip
 
 
 def load_video(
-    card: ModelCard, *, device: torch.device, dtype: torch.dtype, autoencoder: str = "own", offload_text: bool = True
+    card: ModelCard,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    autoencoder: str = "own",
+    offload_text: bool = True,
+    parts: Collection[str] = PARTS,
 ) -> LoadedVideoModel:
     """Read the video model of a card and put it on its device.
 
     autoencoder: `own`, `tiny` for TAEHV from the hub, or a file with TAEHV's weights. offload_text: keep the text encoder in the
-    machine's memory while no prompt is being encoded. Blocks for minutes. ModelError in one plain sentence for everything
+    machine's memory while no prompt is being encoded. parts: those of PARTS that are wanted; the others are None, and nothing is said
+    on whether all fit each other. Blocks for minutes. ModelError in one plain sentence for everything
     that can be wrong with the files, the hub or the memory.
     """
     policies = card.video
@@ -97,20 +108,25 @@ def load_video(
         raise ModelError(f"{card.title} is an image model; it makes no video")
     with quiet_libraries(), plain_errors(card, device):
         folder = _source_folder(card, policies)
-        transformer = _read_transformer(card, policies, folder, dtype)
+        transformer = _read_transformer(card, policies, folder, dtype) if "transformer" in parts else None
         rest = folder if folder is not None and (folder / MODEL_INDEX).is_file() else _base_folder(policies, card)
         index = _index(rest)
-        vae = read_part(rest, "vae", index["vae"], dtype=dtype, known=_CLASSES)
-        text_encoder = read_part(rest, "text_encoder", index["text_encoder"], dtype=dtype, known=_CLASSES)
-        tokenizer = _read_tokenizer(rest)
-        mean, std = tuple(vae.config.get("latents_mean") or ()), tuple(vae.config.get("latents_std") or ())
-        if autoencoder != "own":
+        vae = read_part(rest, "vae", index["vae"], dtype=dtype, known=_CLASSES) if "vae" in parts else None
+        has_text = "text_encoder" in parts
+        text_encoder = read_part(rest, "text_encoder", index["text_encoder"], dtype=dtype, known=_CLASSES) if has_text else None
+        tokenizer = _read_tokenizer(rest) if has_text else None
+        config = {} if vae is None else vae.config
+        mean, std = tuple(config.get("latents_mean") or ()), tuple(config.get("latents_std") or ())
+        if vae is not None and autoencoder != "own":
             vae = read_taehv(autoencoder, dtype=dtype)
-        _check_fit(card, transformer, vae, text_encoder)
+        if None not in (transformer, vae, text_encoder):
+            _check_fit(card, transformer, vae, text_encoder)
         for module in (transformer, vae, text_encoder):
-            module.requires_grad_(False).eval()
-        transformer.to(device)
-        vae.to(device)
+            if module is not None:
+                module.requires_grad_(False).eval()
+        for module in (transformer, vae):
+            if module is not None:
+                module.to(device)
     return LoadedVideoModel(
         card=card, policies=policies, device=device, dtype=dtype, transformer=transformer, vae=vae, text_encoder=text_encoder,
         tokenizer=tokenizer, text_offloaded=offload_text and device.type != "cpu", latents_mean=mean, latents_std=std,
@@ -133,6 +149,11 @@ def read_taehv(source: str, *, dtype: torch.dtype) -> Taehv:
 
 def _source_folder(card: ModelCard, policies: VideoPolicies) -> Path | None:
     """The folder of a model in diffusers' layout: a local one, or the hub's if the card names no file in it; else None."""
+    if card.source == EMBEDDED_VIDEO:
+        folder = Path(str(importlib.resources.files("engine.models") / "embedded_video"))
+        if not (folder / MODEL_INDEX).is_file():
+            raise ModelError("the embedded video model is missing from this installation; install the package again")
+        return folder
     path = Path(card.source).expanduser()
     if path.is_dir():
         return path

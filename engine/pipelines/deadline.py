@@ -41,6 +41,7 @@ class Deadline:
     def captured(self, moment: float) -> None:
         """A frame was taken in that was captured at `moment`, monotonic seconds."""
         self._captured.append(moment)
+        self._meter.began(moment)
 
     @property
     def input_fps(self) -> float:

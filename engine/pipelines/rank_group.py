@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.gpu.heartbeat import Lost
-from engine.gpu.ranks import LOST_EXIT, Place, end_process
+from engine.gpu.heartbeat import LOST_EXIT, Lost
+from engine.gpu.ranks import Place, end_process
 
 RankMain = Callable[..., None]
 """main(place, *arguments): the whole life of a rank but the first. Importable: a rank is a new interpreter."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
 
 from engine.control.live_values import Snapshot
 from engine.frames import Frame, PixelFormat
-from engine.gpu.devices import choose_device, choose_dtype, device_text, set_threads
-from engine.gpu.host_memory import keep_freed_memory
+from engine.gpu.devices import choose_dtype, device_text
 from engine.models.model_card import ModelCard, ModelError
 from engine.models.prompt_encoder import PromptEncoder
 from engine.models.video_denoiser import VideoDenoiser
-from engine.models.video_weights import LoadedVideoModel, load_video
+from engine.models.video_weights import PARTS, LoadedVideoModel, load_video
 from engine.pipelines.codec_line import CodecHere, CodecLine
 from engine.pipelines.denoising import DenoisingSite, ThisProcess
 from engine.pipelines.prompt_mix import PromptMix
+from engine.pipelines.rank_team import Team, check_blocks, check_policies, prepare_device
 from engine.pipelines.video_entry import ChunkPrompts
 from engine.pipelines.video_parts import check
 from engine.pipelines.video_stream import VideoStream
@@ -44,30 +44,54 @@ def build_video_stream(settings: Settings, values: Snapshot, card: ModelCard, *,
     """Load the model and make its stream; SettingsError for what the user can put right."""
     if settings.lora:
         raise SettingsError("LoRAs cannot be merged into a video model yet; leave --lora out")
-    device = choose_device(settings)
-    dtype = video_dtype(settings, device)
-    if device.type == "cpu":
-        set_threads(settings)
-        keep_freed_memory()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = live, not live
-    loaded, notes = load_model(settings, card, device, dtype, live=live)
+    device = prepare_device(settings, live=live)
+    notes = unused_settings(settings)
+    if settings.ranks == 1:
+        return _built(settings, values, card, device, notes, None, live=live)
+    assert card.video is not None
+    notes += check_policies(card.video, settings, card.title)
+    team = Team(settings, live=live)
+    try:
+        return _built(settings, values, card, device, notes, team, live=live)
+    except BaseException:
+        team.abandon()
+        raise
+
+
+def _built(
+    settings: Settings, values: Snapshot, card: ModelCard, device: torch.device, notes: list[str], team: Team | None, *, live: bool
+) -> LoadedVideoStream:
+    loaded, more = load_model(settings, card, device, video_dtype(settings, device), live=live)
+    notes += more
     encoder = loaded.prompts()
+    cuda_graph = settings.cuda_graph and device.type == "cuda"
+    if team is not None:
+        check_blocks(loaded, settings)
+        team.meet(device)
     stream = assemble(
         loaded,
         values,
         encoder=encoder,
         wait=not live,
         output_size=settings.output_size,
-        cuda_graph=settings.cuda_graph and device.type == "cuda",
+        cuda_graph=cuda_graph,
         overlap=1 if live and device.type == "cuda" else 0,
-        told=lambda: [notes.pop() for _ in tuple(notes)] + encoder.take_problems(),
+        told=lambda: [notes.pop(0) for _ in tuple(notes)] + encoder.take_problems(),
+        site=None if team is None else team.site(loaded, cuda_graph=cuda_graph),
+        codec=None if team is None else team.codec(),
+        close=(lambda: None) if team is None else team.close,
     )
-    stream.device = device_text(device)
+    stream.device = device_text(device) if team is None else f"{device_text(device)}, first of {settings.ranks} ranks"
     if live and device.type == "cuda":
         log.info("the first chunks took %.1f s to prepare", warm_up(stream, values))
     return stream
+
+
+def unused_settings(settings: Settings) -> list[str]:
+    """What was asked for by a setting that a video model does not know."""
+    if settings.accelerate in ("openvino", "compile"):
+        return [f"--accelerate {settings.accelerate} does not go with video models yet; torch runs them as they are"]
+    return []
 
 
 def video_dtype(settings: Settings, device: torch.device) -> torch.dtype:
@@ -77,18 +101,21 @@ def video_dtype(settings: Settings, device: torch.device) -> torch.dtype:
 
 
 def load_model(
-    settings: Settings, card: ModelCard, device: torch.device, dtype: torch.dtype, *, live: bool
+    settings: Settings, card: ModelCard, device: torch.device, dtype: torch.dtype, *, live: bool, parts: Collection[str] = PARTS
 ) -> tuple[LoadedVideoModel, list[str]]:
-    """The model, and what is to be told about it. An autoencoder of `auto` is the tiny one for a live run of a large model on a GPU."""
+    """The model, or those parts of it, and what is to be told about it.
+
+    An autoencoder of `auto` is the tiny one for a live run of a large model on a GPU.
+    """
     wanted = settings.autoencoder
     is_large = card.video is not None and bool(card.video.shape)
     if wanted == "auto" and live and is_large and device.type != "cpu":
         try:
-            return load_video(card, device=device, dtype=dtype, autoencoder="tiny"), []
+            return load_video(card, device=device, dtype=dtype, autoencoder="tiny", parts=parts), []
         except ModelError as error:
             note = f"{error}; meanwhile the model's own autoencoder runs, which is slower"
-            return load_video(card, device=device, dtype=dtype), [note]
-    return load_video(card, device=device, dtype=dtype, autoencoder="own" if wanted == "auto" else wanted), []
+            return load_video(card, device=device, dtype=dtype, parts=parts), [note]
+    return load_video(card, device=device, dtype=dtype, autoencoder="own" if wanted == "auto" else wanted, parts=parts), []
 
 
 def assemble(

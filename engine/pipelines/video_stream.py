@@ -48,8 +48,8 @@ class VideoStream:
     et al. 2025). One frame in flight is one picture of a chunk.
 
     multiple: pixels a side of a picture are a multiple of. dtype: of pictures. overlap: chunks that may be on their way to the host
-    while the next one is computed. told: what went wrong elsewhere. close: ends what works for it elsewhere. watch_latent: told (number of the chunk, finished latent
-    [1, F, C, h, w]); for comparing, not for the frame path.
+    while the next one is computed. told: what went wrong elsewhere. close: ends what works for it elsewhere. watch_latent: told (number
+    of the chunk, finished latent [1, F, C, h, w]); for comparing, not for the frame path.
     """
 
     watch_latent: Callable[[int, Tensor], None] | None = None

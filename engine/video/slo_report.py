@@ -39,13 +39,20 @@ class PunctualityMeter:
         self._started_at = started_at
         self._frames = self._missed = self._dropped = 0
         self._first: float | None = None
+        self._begun = False
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
         self._changes: deque[float] = deque(maxlen=REMEMBERED)
+
+    def began(self, captured_at: float) -> None:
+        """A frame was captured, which is what the time to the first frame counts from if it came after the start."""
+        if not self._begun:
+            self._begun, self._started_at = True, max(self._started_at, captured_at)
 
     def finished(self, captured_at: Sequence[float], finished_at: float, deadline_seconds: float) -> None:
         """One chunk's frames, oldest first, at monotonic seconds."""
         if not captured_at:
             return
+        self._begun = True
         if self._first is None:
             self._first = finished_at - self._started_at
         self._frames += len(captured_at)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.gpu.ranks import LOST_EXIT
+from engine.gpu.heartbeat import LOST_EXIT
 from tests.engine.pipelines.idle_ranks import idle_head
 
 SPAWN = multiprocessing.get_context("spawn")
