@@ -18,6 +18,15 @@ def test_a_stream_of_three_chunks_worked_by_hand() -> None:
     assert report.jitter == pytest.approx((0.1 + 0.3) / 2)
 
 
+def test_the_first_frame_counts_from_the_first_capture_that_came_after_the_start() -> None:
+    for captured, expected in ((7.0, 2.0), (3.0, 4.0)):  # started at 5, shown at 9
+        meter = PunctualityMeter(started_at=5.0)
+        meter.began(captured)
+        meter.began(8.0)
+        meter.finished((captured,), 9.0, 10.0)
+        assert meter.report().first_frame == expected
+
+
 def test_nothing_finished_yet() -> None:
     meter = PunctualityMeter(started_at=0.0)
     meter.finished((), 1.0, 0.1)
