@@ -10,6 +10,7 @@ import torch
 
 from engine.models.video_policies import SHAPES
 from engine.pipelines.video_stream import VideoStream
+from tests.engine.models.conftest import tiny_wan  # noqa: F401
 from tools.bench import main
 from tools.bench_video_models import RANDOM_SHAPES, random_transformer
 from tools.bench_video_table import published_fps
@@ -49,6 +50,17 @@ def test_the_tiny_codec_is_the_small_one_and_has_another_roofline(tmp_path: Path
     assert (own["codec"], tiny["codec"]) == ("own", "tiny")
     assert own["least_encode_ms"] != tiny["least_encode_ms"] and own["least_call_ms"] == tiny["least_call_ms"]
     assert own["peer_call_ms"] is None and "to_diffusers" not in own["shares"]
+
+
+def test_a_model_of_this_machine_is_measured_with_its_own_policies(tiny_wan: Path, tmp_path: Path) -> None:  # noqa: F811
+    out = tmp_path / "bench.json"
+    asked = ["video", "--model", str(tiny_wan), *TINY[3:], "--steps", "2", "--scheduler", "clean_rerun", "--json", str(out)]
+    assert main(asked) == 0
+    figures = json.loads(out.read_text())
+    (row,) = figures["rows"]
+    assert figures["policies"].startswith("tiny-wan: ring, window 21")
+    assert row["calls"] == 3 and row["paced"]["captured"] == 36  # three latent frames a chunk, three chunks
+    assert row["shares"]["to_diffusers"] > 0
 
 
 @pytest.mark.parametrize("name", ["wan-1.3b", "wan-14b"])
