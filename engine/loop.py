@@ -242,7 +242,10 @@ def punctuality_of(stream: Stream) -> dict[str, float]:
 
 def plain_words(error: BaseException) -> str:
     """One sentence for the one on stage: whose fault, what to do."""
-    if "OutOfMemoryError" in (kind.__name__ for kind in type(error).__mro__):
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    if "RankLost" in kinds:
+        return "one of the engine's ranks was lost; all of them are started again"
+    if "OutOfMemoryError" in kinds:
         return "the device's memory is full: choose a smaller width and height, fewer steps or a smaller frame_buffer"
     first_line = (str(error).strip().splitlines() or ["no message"])[0][:500]
     if isinstance(error, MISTAKES):

@@ -8,7 +8,8 @@ from diffusers import WanTransformer3DModel
 
 from engine.models.video_denoiser import VideoDenoiser
 from engine.models.video_policies import VideoPolicies
-from engine.pipelines.video_parts import Denoising, DenoisingKind
+from engine.pipelines.denoising import DenoisingHere
+from engine.pipelines.video_parts import DenoisingKind
 from engine.video.schedule import FlowGrid
 from engine.video.schedulers import Chunk
 
@@ -39,7 +40,7 @@ def model() -> WanTransformer3DModel:
 @torch.inference_mode()
 def outputs(model: WanTransformer3DModel, policies: VideoPolicies, scheduler: str, *, cuda_graph: bool) -> list[torch.Tensor]:
     network, device = VideoDenoiser(model, cuda_graph=cuda_graph), torch.device("cuda")
-    run = Denoising(network, policies, DenoisingKind(scheduler, 2, 1, (8, 12)))
+    run = DenoisingHere(network, policies, DenoisingKind(scheduler, 2, 1, (8, 12)))
     levels = FlowGrid(8.0).levels((700.0, 500.0), device)
     prompts = [network.prompt(torch.randn((1, 8, 32), generator=torch.Generator().manual_seed(n))) for n in range(2)]
     found = []
@@ -65,7 +66,7 @@ def test_captured_is_eager(model: WanTransformer3DModel, name: str, scheduler: s
 def test_a_call_waits_for_nothing(model: WanTransformer3DModel) -> None:
     network, device = VideoDenoiser(model), torch.device("cuda")
     policies = VideoPolicies(**{**BASE, **POLICIES["adaptive"]})  # type: ignore[arg-type]
-    run = Denoising(network, policies, DenoisingKind("sequential", 2, 1, (8, 12)))
+    run = DenoisingHere(network, policies, DenoisingKind("sequential", 2, 1, (8, 12)))
     levels = FlowGrid(8.0).levels((700.0, 500.0), device)
     prompt, noise = network.prompt(torch.zeros((1, 8, 32))), torch.randn((2, 1, 16, 8, 12), device=device)
 
