@@ -202,8 +202,8 @@ class RunLoop:
         state = "waiting" if now - self._worked_at >= WAITING_SECONDS else "running"
         if not at_once and state == self._state and now - self._reported_at < REPORT_SECONDS:
             return
-        for problem in self._stream.problems():
-            self._error, self._failed_at = problem, now
+        if problems := self._stream.problems():
+            self._error, self._failed_at = "; ".join(dict.fromkeys(problems)), now
         if now - self._failed_at >= ERROR_SECONDS:
             self._error = ""
         self._state, self._reported_at = state, now

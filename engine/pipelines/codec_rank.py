@@ -63,15 +63,19 @@ class CodecOnRank:
 
     def reset(self) -> None:
         """As VideoCodec.reset; results not asked for yet are dropped."""
-        while self._asked:
-            self._receive(keep=False)
-        for answers in self._answers.values():
-            answers.clear()
+        self._drop()
         self._ranks.send(self._rank, {"do": RESET})
 
     def stop(self) -> None:
         """The other rank's `serve_codec` returns."""
+        self._drop()  # it cannot leave before its results have
         self._ranks.send(self._rank, {"do": STOP})
+
+    def _drop(self) -> None:
+        while self._asked:
+            self._receive(keep=False)
+        for answers in self._answers.values():
+            answers.clear()
 
     def _ask(self, kind: str, tensor: Tensor) -> None:
         self._asked.append(kind)

@@ -235,6 +235,19 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
         Settings(**wrong)  # type: ignore[arg-type]
 
 
+def test_a_stream_that_ends_in_the_middle_of_its_work_ends_its_ranks_in_order(
+    folder: Path, moving: Callable[[int], Frame], capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = opened(steps=2)
+    stream = build_stream(settings(folder, ranks=3, codec_rank=True), values.snapshot(0.0), live=False)
+    ranks = psutil.Process().children()
+    for index in range(21):
+        stream.step(moving(index), values.snapshot(0.0))
+    assert stream.in_flight
+    close_stream(stream)
+    assert not [rank for rank in ranks if rank.is_running()] and "lost" not in capfd.readouterr().err
+
+
 def test_blocks_move_at_the_stated_moment(folder: Path, moving: Callable[[int], Frame], monkeypatch: pytest.MonkeyPatch) -> None:
     balanced: list[int] = []
     right = LayersOverRanks.chunk_entered
