@@ -60,7 +60,7 @@ _EMBEDDED = VideoPolicies(
 VIDEO_CATALOGUE: tuple[ModelCard, ...] = (
     ModelCard(
         name=EMBEDDED_VIDEO, source=EMBEDDED_VIDEO, title="Embedded video", licence="Apache-2.0", memory_gb=0.5, size=(128, 128),
-        steps=1, strength=0.7, video=_EMBEDDED, note="Ships with the package: tiny, a dozen looks, moves on a laptop CPU, no download.",
+        steps=1, strength=0.5, video=_EMBEDDED, note="Ships with the package: tiny, a dozen looks, moves on a laptop CPU, no download.",
     ),
     ModelCard(
         name="streamdiffusion-v2", source="jerryfeng/StreamDiffusionV2", title="StreamDiffusionV2 1.3B", licence=_CODE_LICENCE,

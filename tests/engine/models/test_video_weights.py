@@ -18,6 +18,7 @@ from torch import Tensor
 
 from engine.models.catalogue import BY_NAME, CATALOGUE, ModelCard, ModelError, UnknownModel, resolve
 from engine.models.taehv import Taehv
+from engine.models.video_catalogue import EMBEDDED_VIDEO
 from engine.models.video_checkpoint import converted, empty_transformer, misfits, plain_names, read_checkpoint, shape_of
 from engine.models.video_codec import FrameCodec, StreamVae
 from engine.models.video_codec_tiny import StreamTaehv
@@ -27,7 +28,7 @@ from engine.models.video_weights import LoadedVideoModel, checked_shape, load_vi
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "video_stream" / "batch_2steps.pt"
 CPU = torch.device("cpu")
 TINY = WanShape(layers=2, heads=2, ffn_dim=64, text_dim=32, freq_dim=32)
-VIDEO_ROWS = [card for card in CATALOGUE if card.video is not None]
+VIDEO_ROWS = [card for card in CATALOGUE if card.video is not None and card.source != EMBEDDED_VIDEO]
 
 
 def loaded(card: ModelCard, **asked: Any) -> LoadedVideoModel:
@@ -121,7 +122,7 @@ def test_every_video_row_says_what_is_needed_to_run_it_and_what_was_checked() ->
         assert all(side % 16 == 0 for side in card.size)
     raw = {card.name for card in VIDEO_ROWS if card.video is not None and card.video.input_latents == "raw"}
     assert raw == {"streamdiffusion-v2", "streamdiffusion-v2-14b"}
-    assert BY_NAME["sd-turbo"].family == "image"
+    assert BY_NAME["sd-turbo"].family == "image" and BY_NAME[EMBEDDED_VIDEO].family == "video"
 
 
 @pytest.mark.parametrize(
