@@ -7,11 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.mistake import PLAIN
+from bridge.mistake import PLAIN, Mistake
+
+if TYPE_CHECKING:
+    from bridge.opening import Opening
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
@@ -34,6 +37,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Accelerate = Annotated[str, typer.Option(help="auto, none, openvino or compile.")]
 Coder = Annotated[str, typer.Option("--autoencoder", help="auto, own, tiny, a hub id or a folder.")]
+Ranks = Annotated[int, typer.Option(help="Processes that make a video stream together, each with its GPU.")]
+Parallel = Annotated[str, typer.Option(help="What the ranks share: layers or steps.")]
+CodecRank = Annotated[bool, typer.Option("--codec-rank", help="The last rank encodes and decodes, the others denoise.")]
 Loras = Annotated[
     list[str] | None,
     typer.Option("--lora", metavar="PATH=SCALE", help="A LoRA merged at load; may be given again."),
@@ -115,6 +121,9 @@ def run(
     accelerate: Accelerate = "auto",
     autoencoder: Coder = "auto",
     lora: Loras = None,
+    ranks: Ranks = 1,
+    parallel: Parallel = "layers",
+    codec_rank: CodecRank = False,
     seconds: Seconds = None,
     frames: Frames = 0,
     fps: Fps = None,
@@ -134,7 +143,12 @@ def run(
     opening = open_with(Wishes(
         model=model, preset=preset, assignments=tuple(set_ or ()), size=size, output_size=output_size, seed=seed, fps=fps,
         device=device, dtype=dtype, accelerate=accelerate, autoencoder=autoencoder, loras=tuple(lora or ()),
+        ranks=ranks, parallel=parallel, codec_rank=codec_rank,
     ))  # fmt: skip
+    if in_process and ranks > 1:
+        raise Mistake("--in-process is one process; leave it or --ranks out")
+    if _worked_as_rank(opening, live=True):
+        return
     from bridge.app import RunOptions, run_live
 
     options = RunOptions(
@@ -159,6 +173,9 @@ def render(
     accelerate: Accelerate = "auto",
     autoencoder: Coder = "auto",
     lora: Loras = None,
+    ranks: Ranks = 1,
+    parallel: Parallel = "layers",
+    codec_rank: CodecRank = False,
     frames: Frames = 0,
     fps: Annotated[float | None, typer.Option(min=0.01, max=240.0, help="Rate of IN; else what it says.")] = None,
     seed: Seed = None,
@@ -171,14 +188,26 @@ def render(
     wishes = Wishes(
         model=model, preset=preset, assignments=tuple(set_ or ()), size=size, output_size=output_size, seed=seed, fps=None,
         device=device, dtype=dtype, accelerate=accelerate, autoencoder=autoencoder, loras=tuple(lora or ()),
+        ranks=ranks, parallel=parallel, codec_rank=codec_rank,
     )  # fmt: skip
     opening = open_with(wishes)
+    if _worked_as_rank(opening, live=False):
+        return
     from bridge.render import RenderOptions
     from bridge.render import render as render_clip
 
     options = RenderOptions(source=source, sink=sink, fps=fps, frames=frames, report=report, quiet=quiet)
     if not render_clip(options, opening):
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _worked_as_rank(opening: Opening, *, live: bool) -> bool:
+    """Whether torchrun started this process to work for rank 0, which it has done then; the bridge is rank 0's."""
+    if opening.settings.ranks == 1 or os.environ.get("RANK", "0") == "0":
+        return False
+    from engine.pipelines.rank_team import live_if_further
+
+    return live_if_further(opening.settings, live=live)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.control.parameter import Value
+from engine.gpu.heartbeat import LOST_EXIT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +18,7 @@ class EngineFacts:
     mend). frames_in: frames the engine took. frames_out: frames it finished. dropped: input frames replaced by a newer
     one before it took them. skipped: not computed, as they resembled the last. error: in plain words, empty when all is
     well. runtime: what runs the networks, and in which precision. stage_ms: milliseconds of a recent step, by stage.
-    fps: finished a second.
+    fps: finished a second. punctuality: of a video stream, see engine.loop.Report; empty for others.
     """
 
     state: str = "starting"
@@ -34,6 +35,7 @@ class EngineFacts:
     error: str = ""
     stage_ms: Mapping[str, float] = field(default_factory=dict)
     fps: float = 0.0
+    punctuality: Mapping[str, float] = field(default_factory=dict)
 
     def status_rows(self) -> dict[str, Value]:
         """The rows of the parameter table that the engine fills."""
@@ -45,6 +47,9 @@ class EngineFacts:
             "dropped": self.dropped,
             "skipped": self.skipped,
             "engine_restarts": self.restarts,
+            "first_frame_ms": self.punctuality.get("first_frame_ms", 0.0),
+            "jitter_ms": self.punctuality.get("jitter_ms", 0.0),
+            "deadline_misses": int(self.punctuality.get("deadline_misses", 0)),
         }
 
 
@@ -65,6 +70,8 @@ class BackOff:
 
 def death_in_words(exitcode: int | None) -> str:
     """Why an engine process that said nothing is gone."""
+    if exitcode == LOST_EXIT:
+        return "one of the engine's ranks was lost; all of them are started again"
     if exitcode is None or exitcode >= 0:
         return f"the engine process ended unexpectedly with exit status {exitcode}; it is started again"
     try:

@@ -124,6 +124,7 @@ class InProcessEngine:
                 state=news.state,
                 fps=news.fps,
                 stage_ms=news.stage_ms,
+                punctuality=news.punctuality,
                 error=news.error,
                 skipped=self._skipped_before + news.skipped,
             )

@@ -58,7 +58,8 @@ def list_models() -> None:
     for card in CATALOGUE:
         memory = f"{card.memory_gb:g} GB, " if card.memory_gb else ""
         _line(card.name, f"{card.title}; {card.size[0]}x{card.size[1]}, {memory}{card.licence}. {card.note}")
-    print("A model may also be a hub id owner/name, a folder, or a .safetensors or .ckpt file.")
+    print("A model may also be a hub id owner/name, a folder, or a .safetensors, .ckpt, .pt or .pth file;")
+    print("NAME@PATH runs a video model of this list with weights of this machine.")
 
 
 def list_presets() -> None:

@@ -37,6 +37,9 @@ class Wishes:
     accelerate: str = "auto"
     autoencoder: str = "auto"
     loras: tuple[str, ...] = ()
+    ranks: int = 1
+    parallel: str = "layers"
+    codec_rank: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +63,9 @@ def open_with(wishes: Wishes) -> Opening:
         accelerate=wishes.accelerate,
         autoencoder=wishes.autoencoder,
         output_size=output_size,
+        ranks=wishes.ranks,
+        parallel=wishes.parallel,
+        codec_rank=wishes.codec_rank,
     )
     values = LiveValues()
     values.set_many(card_values(card), origin="model")
@@ -81,7 +87,12 @@ def card_values(card: ModelCard) -> dict[str, object]:
         "guidance_scale": card.guidance_scale,
         "width": card.size[0],
         "height": card.size[1],
-    }
+    } | _video_values(card)
+
+
+def _video_values(card: ModelCard) -> dict[str, object]:
+    """Video models were trained on noise that is new for every chunk; with the same again and again their pictures stick to it."""
+    return {} if card.video is None else {"seed_mode": "random"}
 
 
 def rounded_size(text: str) -> tuple[tuple[int, int], str]:

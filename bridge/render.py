@@ -23,7 +23,7 @@ from bridge.sources.decode import ClipFacts, Picture, facts_of, pictures_of
 from bridge.sources.parse import parse_source
 from engine.frames import Frame
 from engine.loop import plain_words
-from engine.pipelines.build import BuiltStream, build_stream
+from engine.pipelines.build import BuiltStream, build_stream, close_stream
 from engine.ports import Sink
 
 Advance = Callable[[int], None]
@@ -70,6 +70,7 @@ def render(options: RenderOptions, opening: Opening) -> bool:
             opening.values.set("similarity_filter", False)
             stream = _build(opening)
             counts = _render_all(stream, pictures, sink, opening, fps=facts.fps, advance=advance)
+            close_stream(stream)
             if counts.frames_out == 0:
                 raise Mistake(f"{options.source} gave no finished frame, so nothing was written")
     except KeyboardInterrupt:

@@ -24,6 +24,8 @@ class RunReport:
     one. skipped: not computed, as they resembled the last. shown: frames the sinks got, of which `repeated` were on
     before. fps: frames finished a second of the running time `seconds`. latency_ms: capture to sinks, over the whole
     run. runtime: what ran the networks, and in which precision. stage_ms: milliseconds of the engine's stages, recently.
+    punctuality: of a video stream as its engine saw it, since it was started or reset: milliseconds to the first frame,
+    latency (until a picture is on the host), jitter of it from chunk to chunk, and frames after the deadline.
     size: width and height of a finished frame.
     """
 
@@ -52,6 +54,7 @@ class RunReport:
     error: str
     parameters: Mapping[str, Value]
     osc: Mapping[str, int] = field(default_factory=dict)
+    punctuality: Mapping[str, float] = field(default_factory=dict)
 
 
 def version() -> str:

@@ -47,6 +47,10 @@ def status_text(readouts: Mapping[str, Value], shown_fps: float) -> str:
         f"dropped {readouts['dropped']}",
         f"repeated {readouts['repeated']}",
     ]
+    if readouts.get("first_frame_ms"):
+        parts.append(f"jitter {float(readouts['jitter_ms'] or 0.0):.0f} ms")  # type: ignore[arg-type]
+    if readouts.get("deadline_misses"):
+        parts.append(f"late {readouts['deadline_misses']}")
     if readouts["engine_restarts"]:
         parts.append(f"engine restarts {readouts['engine_restarts']}")
     if readouts["error"]:

@@ -151,6 +151,7 @@ class EngineProcess:
         if "report" in message:
             report = cast("Mapping[str, Any]", message["report"])
             news |= {"state": report["state"], "fps": report["fps"], "stage_ms": report["stage_ms"]}
+            news["punctuality"] = report.get("punctuality", {})
             news["skipped"] = self._skipped_before + report["skipped"]
             life = self._life
             if report["error"] or (life is not None and life.healthy_seconds >= ERROR_SECONDS):

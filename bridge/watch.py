@@ -117,6 +117,7 @@ class Watch:
             shown_fps=output.shown / seconds if seconds else 0.0,
             latency_ms=output.whole_run,
             stage_ms=dict(engine.stage_ms),
+            punctuality=dict(engine.punctuality),
             engine_restarts=engine.restarts,
             error=self.failure or engine.error or self._source.error,
             parameters=targets,

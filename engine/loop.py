@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.control.live_values import Snapshot
 from engine.control.parameter import BadValue
@@ -17,6 +17,7 @@ from engine.rate import Rate
 from engine.settings import SettingsError
 from engine.shared_frames import FrameTooLarge
 from engine.spread import SpreadSink
+from engine.video.slo_report import Punctuality
 
 WAIT_SECONDS = 0.05
 """Longest wait for a frame: how late a parameter, a trigger or the end may be noticed while nothing comes."""
@@ -54,6 +55,8 @@ class Report:
     frames_out: int
     skipped: int
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    punctuality: Mapping[str, float] = field(default_factory=dict)
+    """Of a stream that keeps account of it: first_frame_ms, latency_p50_ms, latency_p95_ms, jitter_ms, deadline_misses."""
     error: str = ""
     """The last failure in plain words, until all was well for some seconds."""
 
@@ -114,7 +117,7 @@ class RunLoop:
         elif not self._settled and self._still() and not self._goes_on():
             self._settled = True
             if self._stream.in_flight:
-                self._attempt(lambda: self._stream.flush(self._snapshot))
+                self._attempt(lambda: self._stream.flush(self._snapshot), at_once=True)
         elif self._stream.arriving:
             self._attempt(self._stream.arrived)
         self._tell()
@@ -169,11 +172,12 @@ class RunLoop:
         values, self._fired = replace(self._snapshot, fired=self._fired), frozenset()
         self._attempt(lambda: self._stream.step(frame, values))
 
-    def _attempt(self, work: Callable[[], list[Frame]]) -> None:
-        """Do it and show what was finished. A failure leaves the picture as it is; too many of them are raised."""
+    def _attempt(self, work: Callable[[], list[Frame]], *, at_once: bool = False) -> None:
+        """Do it and show what was finished, spread over time unless at_once. A failure leaves the picture as it is; too many of them
+        are raised."""
         try:
             finished = work()
-            if self._snapshot.whole("frame_buffer") > 1:
+            if (len(finished) > 1 and not at_once) or self._snapshot.whole("frame_buffer") > 1:
                 self._spread.show_together(finished)
             else:
                 self._spread.show_all(finished)
@@ -198,8 +202,8 @@ class RunLoop:
         state = "waiting" if now - self._worked_at >= WAITING_SECONDS else "running"
         if not at_once and state == self._state and now - self._reported_at < REPORT_SECONDS:
             return
-        for problem in self._stream.problems():
-            self._error, self._failed_at = problem, now
+        if problems := self._stream.problems():
+            self._error, self._failed_at = "; ".join(dict.fromkeys(problems)), now
         if now - self._failed_at >= ERROR_SECONDS:
             self._error = ""
         self._state, self._reported_at = state, now
@@ -210,14 +214,38 @@ class RunLoop:
             frames_out=self._frames_out,
             skipped=self._stream.skipped,
             stage_ms=self._stream.stage_ms(),
+            punctuality=punctuality_of(self._stream),
             error=self._error,
         )
         self._report(report)
 
 
+@runtime_checkable
+class Punctual(Protocol):
+    """A stream that keeps account of its punctuality."""
+
+    def punctuality(self) -> Punctuality:
+        """Of this stream since its start or last reset."""
+        ...
+
+
+def punctuality_of(stream: Stream) -> dict[str, float]:
+    """What a stream says of its punctuality, for people: see Report; empty if it keeps no account."""
+    if not isinstance(stream, Punctual):
+        return {}
+    told = stream.punctuality()
+    if told.first_frame is None:
+        return {}
+    seconds = {"first_frame": told.first_frame, "latency_p50": told.latency_p50, "latency_p95": told.latency_p95, "jitter": told.jitter}
+    return {f"{name}_ms": 1000.0 * value for name, value in seconds.items()} | {"deadline_misses": told.missed}
+
+
 def plain_words(error: BaseException) -> str:
     """One sentence for the one on stage: whose fault, what to do."""
-    if "OutOfMemoryError" in (kind.__name__ for kind in type(error).__mro__):
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    if "RankLost" in kinds:
+        return "one of the engine's ranks was lost; all of them are started again"
+    if "OutOfMemoryError" in kinds:
         return "the device's memory is full: choose a smaller width and height, fewer steps or a smaller frame_buffer"
     first_line = (str(error).strip().splitlines() or ["no message"])[0][:500]
     if isinstance(error, MISTAKES):

@@ -9,6 +9,8 @@ EMBEDDED = "embedded"
 PASSTHROUGH = "passthrough"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ACCELERATIONS = ("auto", "none", "openvino", "compile")
+PARALLEL = ("layers", "steps")
+MOST_RANKS = 16
 
 
 class SettingsError(ValueError):
@@ -25,6 +27,8 @@ class Settings:
     output_size: (width, height) of finished frames, or None for the size the model works at.
     autoencoder: own (the model's), tiny (TAESD, many times faster), auto (tiny for a live run of a large model if it can be
     had), or a hub id or folder of an AutoencoderTiny or AutoencoderKL.
+    ranks: processes that make a video stream together, each with its GPU, from `device` on. parallel: what those that denoise share,
+    one of PARALLEL. codec_rank: the last rank encodes and decodes and does nothing else.
     cuda_graph: capture the step on CUDA. threads: torch threads on the CPU, 0 = chosen by the engine.
     """
 
@@ -37,13 +41,21 @@ class Settings:
     cuda_graph: bool = True
     threads: int = 0
     output_size: tuple[int, int] | None = None
+    ranks: int = 1
+    parallel: str = "layers"
+    codec_rank: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise SettingsError(f"device {self.device!r} is not one of auto, cpu, cuda, cuda:N, mps")
-        for name, value, legal in (("dtype", self.dtype, DTYPES), ("accelerate", self.accelerate, ACCELERATIONS)):
+        choices = (("dtype", self.dtype, DTYPES), ("accelerate", self.accelerate, ACCELERATIONS), ("parallel", self.parallel, PARALLEL))
+        for name, value, legal in choices:
             if value not in legal:
                 raise SettingsError(f"{name} {value!r} is not one of {', '.join(legal)}")
+        if not 1 <= self.ranks <= MOST_RANKS:
+            raise SettingsError(f"there can be 1 to {MOST_RANKS} ranks, not {self.ranks}")
+        if self.codec_rank and self.ranks == 1:
+            raise SettingsError("a codec on its own rank needs at least two ranks: --ranks 2 --codec-rank")
         if self.output_size is not None and not all(16 <= side <= 8192 for side in self.output_size):
             raise SettingsError("the output size must lie between 16 and 8192 pixels a side")
 

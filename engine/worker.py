@@ -24,7 +24,7 @@ from engine.control.live_values import Snapshot
 from engine.frames import Frame
 from engine.live_channel import ChannelHandle, EngineEnd
 from engine.loop import MISTAKES, Report, plain_words, run
-from engine.pipelines.build import BuiltStream
+from engine.pipelines.build import BuiltStream, close_stream
 from engine.settings import Settings
 from engine.shared_frames import RingHandle, RingReader, RingWriter
 
@@ -71,6 +71,7 @@ def run_worker(start: EngineStart) -> None:
             stop=lambda: channel.stopped,
             report=_reporter(stream, channel),
         )
+        close_stream(stream)
         channel.tell({"state": "stopped"})
         status = 0
     except EOFError:

@@ -1,4 +1,4 @@
-"""How fast an image stream is, host to host, beside diffusers' own pipeline on the same weights in the same run.
+"""How fast a stream is, host to host, beside diffusers on the same weights in the same run. This file: images; video is bench_video.py.
 
 Usage: python tools/bench.py image [--model M | --random-weights sd-turbo|sd15|sdxl-turbo] [--size WxH] [--steps 1,2,4]
        [--device D] [--dtype T] [--frames N] [--guidance G] [--cuda-graph on|off|both] [--no-peer] [--json FILE]
@@ -44,6 +44,8 @@ from engine.pipelines.prompt_mix import PromptMix
 from engine.runtimes.choice import choose_runtime
 from engine.runtimes.runtime import PRECISIONS
 from engine.settings import ACCELERATIONS, DTYPES, Settings, SettingsError, parse_size
+from tools import bench_video
+from tools.bench_input import PICTURES, either, pictures, whole_numbers
 from tools.bench_models import CONFIGS, RandomPrompts, random_model
 from tools.bench_peer import Peer
 from tools.bench_table import Row, show
@@ -51,14 +53,6 @@ from tools.bench_table import Row, show
 MEASURED = tuple(name for name in ACCELERATIONS if name != "auto")
 """`auto` is none of its own: it changes over on the way."""
 WARM_UP = 12
-PICTURES = 16
-
-
-def pictures(width: int, height: int) -> list[np.ndarray]:
-    """Smooth pictures that differ, BGRX."""
-    y, x = np.mgrid[:height, :width]
-    waves = [127 + 120 * np.sin(np.stack([x / 31 + i, y / 23 - i, (x + y) / 41 + i, x * 0.0], axis=-1)) for i in range(PICTURES)]
-    return [np.ascontiguousarray(wave.astype(np.uint8)) for wave in waves]
 
 
 def measure(mark: str, stream: LoadedImageStream, values: LiveValues, frames: int, peer_fps: float | None) -> Row:
@@ -157,11 +151,6 @@ def our_rows(
     return rows
 
 
-def either(text: str) -> tuple[bool, ...]:
-    """on, off or both."""
-    return {"on": (True,), "off": (False,), "both": (False, True)}[text]
-
-
 def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     """Measure all cases and print them."""
     width, height = parse_size(asked.size)
@@ -197,11 +186,6 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     return {**facts, "rows": [asdict(row) for row in rows]}
 
 
-def whole_numbers(text: str) -> list[int]:
-    """`1,2,4` as numbers."""
-    return [int(part) for part in text.split(",")]
-
-
 def accelerations(text: str) -> list[str]:
     """`none,openvino` as names; argparse tells which are legal if one is not."""
     names = text.split(",")
@@ -213,7 +197,10 @@ def accelerations(text: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    image = parser.add_subparsers(dest="family", required=True).add_parser("image", help="the image stream")
+    families = parser.add_subparsers(dest="family", required=True)
+    bench_video.add_to(families)
+    image = families.add_parser("image", help="the image stream")
+    image.set_defaults(work=run)
     image.add_argument("--model", default="embedded")
     image.add_argument("--random-weights", choices=sorted(CONFIGS))
     image.add_argument("--size", default="512x512")
@@ -230,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     image.add_argument("--no-peer", dest="peer", action="store_false")
     image.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
-    work: Callable[[argparse.Namespace, Console], dict[str, object]] = run
+    work: Callable[[argparse.Namespace, Console], dict[str, object]] = asked.work
     try:
         figures = work(asked, Console(width=150))
     except SettingsError as error:

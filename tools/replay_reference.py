@@ -1,9 +1,10 @@
-"""Replay a reference dump of StreamDiffusion's pipeline through the engine's own stream and compare every finished latent.
+"""Replay reference dumps of StreamDiffusion's pipeline and of StreamDiffusionV2's through the engine and compare every latent.
 
 Usage: python tools/replay_reference.py DUMP.pt... [--weights weights.pt]
 
-The dump's configuration, noise and prompt embeddings are injected; weights come from the `weights.pt` beside the dump. Prints,
-per dump and frame, the largest absolute difference on `x0`, names frames that cannot be compared and why, exits 1 above 1e-4.
+The dump's configuration, noise and prompt embeddings are injected; weights come from the `weights.pt` beside an image dump and
+from a video dump itself. Prints, per dump and frame or chunk, the largest absolute difference, names frames that cannot be
+compared and why, exits 1 above 1e-4.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from engine.frames import Frame, PixelFormat
 from engine.models.weights import LoadedModel
 from engine.pipelines.image_build import assemble
+from tools import reference_video
 from tools.reference_case import Case, RecordedInputs, RecordedNoise, RecordedPrompts, live_values, load_case, load_model
 
 TOLERANCE = 1e-4
@@ -66,6 +68,15 @@ def compare(case: Case, loaded: LoadedModel) -> float:
     return worst
 
 
+def compare_video(case: reference_video.VideoCase) -> float:
+    """Print a line for everything compared; the largest difference."""
+    worst = 0.0
+    for found in reference_video.differences(case):
+        print(f"{case.name}: {found.what}: max |engine - reference| = {found.largest:.2e}")
+        worst = max(worst, found.largest)
+    return worst
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 if all agree, 1 if not, 2 if a file is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -75,14 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = []
     for path in asked.dumps:
         weights = asked.weights or path.with_name("weights.pt")
-        missing = [str(file) for file in (path, weights) if not file.is_file()]
+        video = reference_video.load_case(path) if path.is_file() else None
+        missing = [str(file) for file in (path, weights) if not file.is_file() and (file is path or video is None)]
         if missing:
             print(f"replay_reference: there is no file {missing[0]}", file=sys.stderr)
             return 2
-        case = load_case(path)
-        worst = compare(case, load_model(weights, case))
+        worst = compare_video(video) if video else compare(case := load_case(path), load_model(weights, case))
         if not worst <= TOLERANCE:
-            failed.append(case.name)
+            failed.append(path.stem)
     tail = f"; not: {', '.join(failed)}" if failed else ""
     print(f"{len(asked.dumps) - len(failed)} of {len(asked.dumps)} dumps agree to {TOLERANCE:g}{tail}")
     return 1 if failed else 0

@@ -57,12 +57,20 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(name="delta", group="guidance", kind=Kind.FLOAT, default=1.0, range=(0, 2), smoothing=0.05, doc="Size of the residual in guidance self and onetime; below 1 tames contrast."),
 
     Parameter(name="seed", group="noise", kind=Kind.INT, default=2, range=(0, 2**31 - 1), doc="Which noise is used."),
-    Parameter(name="seed_mode", group="noise", kind=Kind.CHOICE, choices=("fixed", "random", "travel"), default="fixed", doc="Noise that stays, is new for each frame, or wanders from seed to seed."),
+    Parameter(name="seed_mode", group="noise", kind=Kind.CHOICE, choices=("fixed", "random", "travel"), default="fixed", doc="Noise that stays, is new for each frame, or wanders from seed to seed. Video models: for each chunk; random is what they were trained on."),
     Parameter(name="seed_travel_rate", group="noise", kind=Kind.FLOAT, default=0.25, range=(0.001, 30), unit="Hz", logarithmic=True, doc="Seeds passed in a second when the seed travels."),
 
-    Parameter(name="similarity_filter", group="similarity", kind=Kind.TOGGLE, default=False, doc="Skip frames that resemble the last computed one, to save power."),
+    Parameter(name="similarity_filter", group="similarity", kind=Kind.TOGGLE, default=False, doc="Skip frames that resemble the last computed one, to save power; video models skip whole chunks."),
     Parameter(name="similarity_threshold", group="similarity", kind=Kind.FLOAT, default=0.98, range=(0, 1), doc="Likeness from which a frame may be skipped, 1 being equal."),
     Parameter(name="similarity_max_skip", group="similarity", kind=Kind.INT, default=10, range=(0, 10_000), unit="frames", doc="Frames skipped in a row before one is computed all the same."),
+
+    Parameter(name="step_scheduler", group="video", kind=Kind.CHOICE, choices=("auto", "sequential", "clean_rerun", "stream_batch", "rolling_window"), default="auto", applies=Applies.NEXT_CHUNK, doc="Video models: all steps of a chunk at once, the same and once more for clean context, chunks at different steps in one call, or a window of rising noise; auto asks the model."),
+    Parameter(name="noise_control", group="video", kind=Kind.CHOICE, choices=("auto", "fixed", "motion_aware", "flow_warped"), default="auto", applies=Applies.NEXT_CHUNK, doc="Video models: noise as strength says, less where the input moves quickly, or carried along by the motion of the input; auto asks the model."),
+    Parameter(name="chunk_frames", group="video", kind=Kind.INT, default=0, range=(0, 8), unit="latent frames", applies=Applies.NEXT_CHUNK, doc="Video models: latent frames denoised together, of four pictures each with Wan's autoencoder; 0 takes the model's own."),
+    Parameter(name="deadline", group="video", kind=Kind.FLOAT, default=0.0, range=(0, 10_000), unit="ms", applies=Applies.NEXT_CHUNK, doc="Video models: time from capture to picture that is to be held, by fewer steps, other chunks or leaving out frames; 0 holds none."),
+    Parameter(name="one_frame_start", group="video", kind=Kind.TOGGLE, default=False, applies=Applies.NEXT_CHUNK, doc="Video models: begin with a single picture instead of the first chunk the model was trained with; shows something sooner."),
+    Parameter(name="prompt_chunks", group="video", kind=Kind.INT, default=2, range=(1, 64), unit="chunks", applies=Applies.NEXT_CHUNK, doc="Video models: chunks over which a changed prompt blends in; 1 switches at once."),
+    Parameter(name="prompt_recache", group="video", kind=Kind.CHOICE, choices=("auto", "keep", "recache"), default="auto", applies=Applies.NEXT_CHUNK, doc="Video models: whether the frames remembered are computed anew for a changed prompt, which then shows at once; auto asks the model."),
 
     Parameter(name="width", group="picture", kind=Kind.INT, default=512, range=(64, 2048), unit="px", doc="Width the model works at; rounded to what the model can take."),
     Parameter(name="height", group="picture", kind=Kind.INT, default=512, range=(64, 2048), unit="px", doc="Height the model works at; rounded to what the model can take."),
@@ -84,6 +92,9 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(name="model", group="status", kind=Kind.TEXT, default="", read_only=True, doc="The model that is running."),
     Parameter(name="fps", group="status", kind=Kind.FLOAT, default=0.0, range=(0, 100_000), unit="Hz", read_only=True, doc="Frames finished a second."),
     Parameter(name="latency_ms", group="status", kind=Kind.FLOAT, default=0.0, range=(0, 1e9), unit="ms", read_only=True, doc="Median time from capture to sender."),
+    Parameter(name="first_frame_ms", group="status", kind=Kind.FLOAT, default=0.0, range=(0, 1e9), unit="ms", read_only=True, doc="Video models: time from the first input to the first picture."),
+    Parameter(name="jitter_ms", group="status", kind=Kind.FLOAT, default=0.0, range=(0, 1e9), unit="ms", read_only=True, doc="Video models: mean change of the latency from chunk to chunk."),
+    Parameter(name="deadline_misses", group="status", kind=Kind.INT, default=0, range=(0, 2**53), unit="frames", read_only=True, doc="Video models: frames that came after the deadline."),
     Parameter(name="dropped", group="status", kind=Kind.INT, default=0, range=(0, 2**53), unit="frames", read_only=True, doc="Input frames replaced by a newer one before they were computed."),
     Parameter(name="repeated", group="status", kind=Kind.INT, default=0, range=(0, 2**53), unit="frames", read_only=True, doc="Frames shown again to keep the output rate."),
     Parameter(name="skipped", group="status", kind=Kind.INT, default=0, range=(0, 2**53), unit="frames", read_only=True, doc="Frames not computed as they resembled the last one."),

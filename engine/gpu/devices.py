@@ -45,9 +45,9 @@ def cpu_has_bfloat16() -> bool:
 
 
 def set_threads(settings: Settings) -> int:
-    """Give torch its CPU threads: those asked for, else one a processor this process may use."""
+    """Give torch its CPU threads: those asked for, else one a processor this process may use, shared among the ranks."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = settings.threads or usable
+    threads = settings.threads or max(1, usable // settings.ranks)
     torch.set_num_threads(threads)
     return threads
 

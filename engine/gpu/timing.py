@@ -22,6 +22,7 @@ class StageTimer:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._mean: dict[str, float] = {}
+        self._newest: dict[str, float] = {}
         self._waiting: list[tuple[str, Any, Any]] = []
 
     @contextlib.contextmanager
@@ -48,11 +49,18 @@ class StageTimer:
             self._read_passed()
         return dict(self._mean)
 
+    def newest(self) -> dict[str, float]:
+        """The last measurement of each stage; on CUDA of a call that is over already."""
+        if self._cuda:
+            self._read_passed()
+        return dict(self._newest)
+
     def _read_passed(self) -> None:
         while self._waiting and self._waiting[0][2].query():
             name, start, end = self._waiting.pop(0)
             self._add(name, start.elapsed_time(end))
 
     def _add(self, name: str, milliseconds: float) -> None:
+        self._newest[name] = milliseconds
         before = self._mean.get(name, milliseconds)
         self._mean[name] = before + SMOOTHING * (milliseconds - before)

@@ -3,73 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from engine.settings import EMBEDDED, PASSTHROUGH, SettingsError
+from engine.models.model_card import GUIDANCES, HUB_ID, STEP_METHODS, ModelCard, ModelError, UnknownModel
+from engine.models.video_catalogue import VIDEO_CATALOGUE
+from engine.models.video_policies import VideoPolicies
+from engine.models.video_sources import VIDEO_FILES, is_video_file, policies_beside, policies_of_folder, sounds_like_video
+from engine.settings import EMBEDDED, PASSTHROUGH
 
-STEP_METHODS = ("auto", "consistency", "euler")
-GUIDANCES = ("none", "self", "onetime", "full")
+__all__ = [
+    "BY_NAME", "CATALOGUE", "GUIDANCES", "MODEL_INDEX", "SINGLE_FILES", "STEP_METHODS", "ModelCard", "ModelError", "UnknownModel",
+    "resolve",
+]  # fmt: skip
+
 SINGLE_FILES = (".safetensors", ".ckpt")
 MODEL_INDEX = "model_index.json"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-class UnknownModel(SettingsError):
-    """The text names no model. It says what may be named and suggests the nearest catalogue name."""
-
-
-class ModelError(SettingsError):
-    """A named model that cannot be had or cannot be run; one plain sentence says why and what to do."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelCard:
-    """One model: where it is and what it is best run with. A card that contradicts itself cannot be made (ValueError).
-
-    source: a hub id, a folder, a single file, or the words embedded and passthrough.
-    revision: a branch, tag or commit of the hub; None is the newest. memory_gb: at half precision, while running.
-    size: (width, height) it was trained at. steps, strength, guidance, guidance_scale: where to start; live values rule.
-    step_method: one of STEP_METHODS. lcm_lora: hub id of an LCM-LoRA merged at load, or None.
-    """
-
-    name: str
-    source: str
-    revision: str | None = None
-    title: str
-    licence: str = ""
-    memory_gb: float = 0.0
-    size: tuple[int, int] = (512, 512)
-    steps: int = 2
-    strength: float = 0.6
-    guidance: str = "none"
-    guidance_scale: float = 1.2
-    step_method: str = "auto"
-    lcm_lora: str | None = None
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        problems = [
-            text
-            for wrong, text in (
-                (not (self.name and self.source and self.title), "has no name, source or title"),
-                (self.step_method not in STEP_METHODS, f"has the step method {self.step_method!r}"),
-                (self.guidance not in GUIDANCES, f"has the guidance {self.guidance!r}"),
-                (not 1 <= self.steps <= 8, f"has {self.steps} steps"),
-                (not 0 <= self.strength <= 1, f"has the strength {self.strength}"),
-                (not 0 <= self.guidance_scale <= 20, f"has the guidance scale {self.guidance_scale}"),
-                (self.memory_gb < 0, f"needs {self.memory_gb} GB"),
-                (any(side % 8 or not 64 <= side <= 2048 for side in self.size), f"has the size {self.size}"),
-                (self.lcm_lora is not None and not _HUB_ID.fullmatch(self.lcm_lora), "names an LCM-LoRA that is no hub id"),
-            )
-            if wrong
-        ]
-        if problems:
-            raise ValueError(f"the model card {self.name!r} {', '.join(problems)}")
-
 
 _OPENRAIL = "CreativeML OpenRAIL-M"
 _STABILITY = "Stability AI Community Licence"
@@ -120,6 +71,7 @@ CATALOGUE: tuple[ModelCard, ...] = (
         steps=8, strength=1.0, guidance="full", guidance_scale=7.5, step_method="euler",
         note="Follows instructions such as 'make it winter'; the input is a condition of its own.",
     ),
+    *VIDEO_CATALOGUE,
 )  # fmt: skip
 
 BY_NAME: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in CATALOGUE})
@@ -128,38 +80,64 @@ if len(BY_NAME) != len(CATALOGUE):
 
 
 def resolve(text: str) -> ModelCard:
-    """The card that `text` names: a catalogue name or its hub id, a folder, a single file, or any other hub id.
+    """The card that `text` names: a catalogue name or its hub id, a folder, a single file, any other hub id, or
+    `NAME@PATH` for a video model of the catalogue whose weights are in a file or folder here.
 
-    A hub id that several rows share is the row without an LCM-LoRA. UnknownModel if it can be none of these, or if
+    A hub id that several rows share is the first of them without an LCM-LoRA. UnknownModel if it can be none of these, or if
     the folder or file it points to is missing or is no model.
     """
     text = text.strip()
-    by_source = {card.source: card for card in CATALOGUE if card.lcm_lora is None}
+    by_source = {card.source: card for card in reversed(CATALOGUE) if card.lcm_lora is None}
     known = BY_NAME.get(text.lower()) or by_source.get(text)
     if known is not None:
         return known
+    name, at, place = text.partition("@")
+    row = BY_NAME.get(name.lower())
+    if at and row is not None and row.video is not None:
+        return _with_own_weights(row, row.video, Path(place).expanduser())
     path = Path(text).expanduser()
     if text and path.is_dir():
         if not (path / MODEL_INDEX).is_file():
             raise UnknownModel(f"the folder {text} is no model: it holds no {MODEL_INDEX}")
-        return _adhoc(path.name, str(path))
-    if path.suffix.lower() in SINGLE_FILES:
+        return _adhoc(path.name, str(path), policies_of_folder(path, MODEL_INDEX))
+    if path.suffix.lower() in (*SINGLE_FILES, *VIDEO_FILES):
         if not path.is_file():
             raise UnknownModel(f"there is no model file {text}; check the path")
-        return _adhoc(path.stem, str(path))
-    if _HUB_ID.fullmatch(text):
-        return _adhoc(text.split("/")[1], text)
+        return _adhoc(path.stem, str(path), policies_beside(path.parent) if is_video_file(path) else None)
+    if HUB_ID.fullmatch(text):
+        return _adhoc(text.split("/")[1], text, VideoPolicies() if sounds_like_video(text) else None)
     near = difflib.get_close_matches(text.lower(), list(BY_NAME), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "check the spelling."
     raise UnknownModel(
         f"there is no model {text!r}; {hint} A model is one of {', '.join(BY_NAME)}, a hub id owner/name, "
-        f"a folder with {MODEL_INDEX}, or a {' or '.join(SINGLE_FILES)} file"
+        f"a folder with {MODEL_INDEX}, or a {', '.join(SINGLE_FILES)} or {' or '.join(VIDEO_FILES)} file"
     )
 
 
-def _adhoc(name: str, source: str) -> ModelCard:
+def _with_own_weights(row: ModelCard, policies: VideoPolicies, path: Path) -> ModelCard:
+    """A video row whose transformer is read from a file or a folder of this machine, all else as the row has it."""
+    is_file = path.suffix.lower() in (*SINGLE_FILES, *VIDEO_FILES) and path.is_file()
+    if not is_file and not path.is_dir():
+        raise UnknownModel(f"there is no file or folder {path} with the weights of {row.name}; check the path after the @")
+    if path.is_dir() and not (path / policies.weights).is_file():
+        if not (path / MODEL_INDEX).is_file():
+            raise UnknownModel(f"the folder {path} holds neither {policies.weights} nor {MODEL_INDEX}; is it the one of {row.name}?")
+        policies = replace(policies, weights="", adapter="")
+    elif is_file:
+        policies = replace(policies, weights="", adapter=_beside(path, policies.adapter))
+    return replace(row, name=f"{row.name}@{path.name}", source=str(path), revision=None, video=policies)
+
+
+def _beside(path: Path, adapter: str) -> str:
+    """The adapter of a row, expected beside the file that stands for the row's own."""
+    return str(path.parent.absolute() / Path(adapter).name) if adapter else ""
+
+
+def _adhoc(name: str, source: str, video: VideoPolicies | None) -> ModelCard:
     """A card for a model that is not in the catalogue; a turbo or lightning name suggests one step."""
-    card = ModelCard(name=name or source, source=source, title=name or source)
+    card = ModelCard(name=name or source, source=source, title=name or source, video=video)
+    if video is not None:
+        return replace(card, size=(832, 480), steps=len(video.timesteps), strength=0.8)
     if "turbo" in name.lower():
         return replace(card, steps=1, strength=0.5)
     return replace(card, step_method="consistency") if "lcm" in name.lower() else card

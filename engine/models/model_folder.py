@@ -114,19 +114,19 @@ def read_folder(folder: Path, *, dtype: torch.dtype) -> ModelParts:
     )
 
 
-def class_named(name: str, part: str) -> Any:
-    """The class of a part; ModelError if the engine cannot run it."""
-    if name not in _CLASSES:
-        raise ModelError(f"the {part} of this model is a {name}, which the engine cannot run; it can: {', '.join(_CLASSES)}")
-    return getattr(importlib.import_module(_CLASSES[name]), name)
+def class_named(name: str, part: str, *, known: Mapping[str, str] = _CLASSES) -> Any:
+    """The class of a part; ModelError if the engine cannot run it. known: class names and their modules."""
+    if name not in known:
+        raise ModelError(f"the {part} of this model is a {name}, which the engine cannot run; it can: {', '.join(known)}")
+    return getattr(importlib.import_module(known[name]), name)
 
 
-def read_part(folder: Path, part: str, class_name: str, *, dtype: torch.dtype) -> Any:
-    """One network with its weights in `dtype`; ModelError if weights are missing or of another shape."""
-    kind = class_named(class_name, part)
+def read_part(folder: Path, part: str, class_name: str, *, dtype: torch.dtype, known: Mapping[str, str] = _CLASSES) -> Any:
+    """One network with its weights in `dtype`; ModelError if weights are missing or of another shape. known: as in class_named."""
+    kind = class_named(class_name, part, known=known)
     variant = _variant(folder / part, dtype)
     with reading(part, str(folder)):
-        if _CLASSES[class_name] == "transformers":
+        if known[class_name] == "transformers":
             module, report = kind.from_pretrained(
                 folder, subfolder=part, dtype=dtype, variant=variant, local_files_only=True, output_loading_info=True
             )

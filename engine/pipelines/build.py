@@ -6,8 +6,9 @@ import os
 from typing import Protocol
 
 from engine.control.live_values import Snapshot
+from engine.models.catalogue import resolve
 from engine.ports import Stream
-from engine.settings import PASSTHROUGH, Settings
+from engine.settings import PASSTHROUGH, Settings, SettingsError
 
 
 class BuiltStream(Stream, Protocol):
@@ -48,17 +49,31 @@ def let_waiting_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def close_stream(stream: Stream) -> None:
+    """The orderly end of what a stream has working for it elsewhere, if it has anything."""
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()
+
+
 def build_stream(settings: Settings, values: Snapshot, *, live: bool) -> BuiltStream:
     """Load the model of `settings` and make its stream, at the size that `values` name.
 
     live: texts are encoded beside the stream and the device may be a call ahead; otherwise every frame waits for all it needs.
     Raises SettingsError in plain words for everything the user can put right.
     """
+    card = resolve(settings.model)
+    if settings.ranks > 1 and card.video is None:
+        raise SettingsError(f"{card.title} makes one picture at a time, which does not go over ranks; leave --ranks out")
     if settings.model == PASSTHROUGH:
         from engine.pipelines.passthrough import Passthrough
 
         return Passthrough()
     let_waiting_threads_sleep()
+    if card.video is not None:
+        from engine.pipelines.video_build import build_video_stream
+
+        return build_video_stream(settings, values, card, live=live)
     from engine.pipelines.image_build import build_image_stream
 
     return build_image_stream(settings, values, live=live)

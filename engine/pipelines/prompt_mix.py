@@ -8,7 +8,7 @@ from torch import Tensor
 from engine.control.live_values import Snapshot
 from engine.control.table import PROMPT_SLOTS
 from engine.diffusion.prompt_blend import Blend, blend, fade_share
-from engine.models.text_encoder import PromptEmbedding, TextEncoder
+from engine.models.prompt_encoder import PromptEmbedding, PromptEncoder
 
 PROMPTS = tuple("prompt" if slot == 1 else f"prompt_{slot}" for slot in range(1, PROMPT_SLOTS + 1))
 
@@ -20,7 +20,7 @@ class PromptMix:
     zero_negative: an empty negative prompt is an embedding of zeros (SDXL).
     """
 
-    def __init__(self, encoder: TextEncoder, *, wait: bool, zero_negative: bool = False) -> None:
+    def __init__(self, encoder: PromptEncoder, *, wait: bool, zero_negative: bool = False) -> None:
         self._encoder = encoder
         self._wait = wait
         self._zero_negative = zero_negative
@@ -30,6 +30,21 @@ class PromptMix:
         self._fade_since = 0.0
         self._target: tuple[tuple[object, ...], list[PromptEmbedding], PromptEmbedding] | None = None
         self._negative: PromptEmbedding | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """The prompts that are shown or faded to; None before the first."""
+        return self._texts
+
+    @property
+    def settled(self) -> bool:
+        """Whether no fade is going on."""
+        return self._fade_from is None
+
+    def shows(self, values: Snapshot) -> bool:
+        """Whether the texts asked for are shown, and no fade is going on."""
+        wanted = tuple(text for text, _ in _wanted(values) if not self._encoder.failed(text))
+        return self.settled and wanted == self._texts
 
     def positive(self, values: Snapshot) -> PromptEmbedding:
         """The embedding of the prompts at this moment."""

@@ -67,8 +67,8 @@ def stage() -> Iterator[Stage]:
     stage.close()
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def until(condition: Callable[[], object], what: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    deadline = time.monotonic() + patience_seconds
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)

@@ -32,7 +32,9 @@ def test_the_line_names_rate_latency_drops_model_and_state(values: LiveValues) -
     text = status_text(values.targets(), 30.0)
     for part in ("running", "embedded", "25.0 fps", "out 30.0 fps", "42 ms", "dropped 3", "repeated 7"):
         assert part in text
-    assert "restarts" not in text and "error" not in text
+    assert not any(word in text for word in ("restarts", "error", "jitter", "late "))
+    values.report({"first_frame_ms": 300.0, "jitter_ms": 4.6, "deadline_misses": 2})
+    assert status_text(values.targets(), 30.0).endswith("jitter 5 ms  late 2")
     values.report({"engine_restarts": 2, "error": "the cable is out"})
     assert status_text(values.targets(), 30.0).endswith("engine restarts 2  error: the cable is out")
 

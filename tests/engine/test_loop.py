@@ -263,6 +263,13 @@ def test_a_problem_beside_the_picture_is_told_and_forgotten_in_time() -> None:
     assert stage.reports[-1].error == ""
 
 
+def test_problems_that_come_together_are_told_together() -> None:
+    stage = Stage([0.04 * n for n in range(1, 50)])
+    stage.stream.told = ["the prompt is too long", "the knob does nothing", "the prompt is too long"]
+    stage.play(1.0)
+    assert stage.reports[-1].error == "the prompt is too long; the knob does nothing"
+
+
 def test_the_third_failure_in_a_row_is_raised_after_it_was_told() -> None:
     stage = Stage([0.04 * n for n in range(1, 200)])
     stage.stream.failures = {step: RuntimeError(f"failure {step}") for step in (3, 10, 11, 12)}

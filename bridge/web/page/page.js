@@ -143,7 +143,9 @@ function showState({ readouts, facts }) {
   byId("state").textContent = byId("state").dataset.state = state;
   byId("error").textContent = error;
   byId("error").hidden = error === "";
-  const named = { fps: `${Number(rest.fps).toFixed(1)}`, latency_ms: `${Math.round(rest.latency_ms)} ms` };
+  const named = { fps: `${Number(rest.fps).toFixed(1)}` };
+  for (const name of ["latency_ms", "first_frame_ms", "jitter_ms"]) named[name] = `${Math.round(rest[name])} ms`;
+  if (!rest.first_frame_ms) for (const name of ["first_frame_ms", "jitter_ms", "deadline_misses"]) delete rest[name]; // no video stream
   showPairs(byId("readouts"), Object.entries(rest).map(([name, value]) => [name.replace("_ms", "").replaceAll("_", " "), named[name] ?? say(value)]));
   showPairs(byId("facts"), Object.entries(facts).map(([name, value]) => [name.replaceAll("_", " "), say(value)]));
 }

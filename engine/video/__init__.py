@@ -1,0 +1,1 @@
+"""Video numerics: chunks, caches, positions, schedulers, noise. Pure: no threads, clocks, files or parameter names."""

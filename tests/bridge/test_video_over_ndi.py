@@ -1,0 +1,86 @@
+"""A video model between a real NDI sender and receiver: pictures through in order, and another prompt without a restart."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pythonosc.udp_client import SimpleUDPClient
+
+from bridge.ndi import library
+from bridge.sinks.colour import to_bgra
+from engine.frames import Frame, PixelFormat, Pixels
+from tests.bridge.test_run_over_ndi import PATIENCE_SECONDS, ROOT, Stage, until
+from tests.engine.models.conftest import tiny_wan  # noqa: F401
+
+pytestmark = pytest.mark.skipif(not library.check()[0], reason="NDI cannot be loaded on this machine")
+START = 3 * PATIENCE_SECONDS
+
+
+class VideoStage(Stage):
+    """Notes beside the numbers how much there is to see in a picture."""
+
+    def __init__(self) -> None:
+        self.contrasts: list[float] = []
+        super().__init__()
+
+    def _note(self, format: PixelFormat, pixels: Pixels, captured_at: float, index: int) -> None:
+        super()._note(format, pixels, captured_at, index)
+        frame = Frame(pixels=pixels, format=format, captured_at=captured_at, index=index)
+        self.contrasts.append(float(to_bgra(frame)[..., :3].std()))
+
+    @property
+    def numbers(self) -> list[int]:
+        return [index for index in self.seen if index is not None]
+
+
+@pytest.fixture
+def stage() -> Iterator[VideoStage]:
+    stage = VideoStage()
+    yield stage
+    stage.close()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def test_a_prompt_changes_without_a_restart_or_a_broken_frame(tiny_wan: Path, stage: VideoStage, tmp_path: Path) -> None:  # noqa: F811
+    report, port = tmp_path / "report.json", free_port()
+    command = [
+        sys.executable, "-m", "bridge", "run", "--model", str(tiny_wan), "--device", "cpu", "--size", "192x128", "--no-web",
+        "--set", "mix=0", "--set", "steps=1", "--set", "chunk_frames=1", "--set", "prompt=a cat", "--set", "deadline=1",
+        "--source", f"ndi:{stage.camera_name}", "--sink", f"ndi:{stage.effect_name}", "--osc-port", str(port), "--report", str(report),
+    ]  # fmt: skip
+    osc = SimpleUDPClient("127.0.0.1", port)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        stage.plug_in()
+        until(lambda: len(set(stage.numbers)) > 10, "no picture came through", START)
+        osc.send_message("/prompt", "oil painting")
+        count = len(set(stage.numbers))
+        until(lambda: len(set(stage.numbers)) > count + 20, "the pictures ended with the prompt", START)
+        assert stage.numbers == sorted(stage.numbers)
+        osc.send_message("/mix", 1.0)  # now the model's own pictures, among which no number can be read
+        until(lambda: len(stage.seen) > 30 and stage.seen[-30:] == [None] * 30, "the generated picture never came", START)
+        osc.send_message("/prompt", "sea")
+        count = len(stage.seen)
+        until(lambda: len(stage.seen) > count + 60, "the pictures ended with the second prompt", START)
+        assert min(stage.contrasts) > 1.0, "a black or empty picture was shown"
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert "Traceback" not in errors, errors
+    told = json.loads(report.read_text())
+    assert (told["engine_restarts"], told["error"], told["parameters"]["prompt"]) == (0, "", "sea")
+    assert told["punctuality"]["first_frame_ms"] > 0 and told["punctuality"]["jitter_ms"] > 0
+    assert told["punctuality"]["deadline_misses"] > 0 and told["parameters"]["seed_mode"] == "random"
