@@ -53,6 +53,7 @@ STAGES = ("data", "text", "autoencoder", "denoiser", "tuning", "polish", "export
 SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.55, "tuning": 0.05, "polish": 0.05}  # of --minutes
 MERGES = 12_000
 FIRST_PAIRS = 0.05  # share of the pool that is filled before training begins
+POLISHED = 0.75  # of the shipped denoiser: a mean of weights before and after the polish keeps more of the styles and all strengths
 SHOWN_PHOTOS = (216, 577, 1245, 569)  # photos of the contact sheets
 console = Console()
 
@@ -222,11 +223,12 @@ class Project:
         polish.run(contents, texts[1:], texts[:1], batch=self.scale.polished, minutes=self.minutes("polish"))
 
     def unet(self, training: DenoiserTraining) -> UNet2DConditionModel:
-        """The denoiser that ships: the polished one if there is one."""
-        polished = self.options.work / "polished.pt"
+        """The denoiser that ships: mostly the polished one if there is one."""
+        polished, unet = self.options.work / "polished.pt", training.average.unet
         if polished.exists():
-            training.average.unet.load_state_dict(torch.load(polished, map_location=self.device, weights_only=True)["average"])
-        return training.average.unet
+            found = torch.load(polished, map_location=self.device, weights_only=True)["average"]
+            unet.load_state_dict({name: torch.lerp(weight, found[name], POLISHED) for name, weight in unet.state_dict().items()})
+        return unet
 
     def text_encoder(self, training: DenoiserTraining) -> CLIPTextModel:
         """The text encoder that ships: the tuned one if there is one."""

@@ -12,8 +12,8 @@ class Scale:
 
     pictures: batch of the autoencoder. latents: batch of the denoiser, of which `decoded` are compared as pictures; `rebuilt`
     finished pictures go through the decoder beside them. moved: pairs of a picture and the same picture moved a little.
-    texts: batch of the text encoder; examples: texts that are written at once before it trains on them. tuned: batch of the tuning. polished: batch
-    of the polish, over so many photos and texts.
+    texts: batch of the text encoder; examples: texts that are written at once before it trains on them.
+    tuned: batch of the tuning. polished: batch of the polish, over so many photos and texts.
     """
 
     side: int
