@@ -41,7 +41,7 @@ def test_the_folder_is_small_has_its_card_and_is_run_as_the_catalogue_says() -> 
     assert megabytes(FOLDER) < 30
     assert policies_of_folder(FOLDER, "model_index.json") == resolve(EMBEDDED_VIDEO).video
     card = (FOLDER / "MODEL.md").read_text(encoding="utf-8")
-    assert "Licences" in card and "fps" in card and "{" not in card
+    assert "Data and licences" in card and "fps" in card and "{" not in card
 
 
 def test_a_dream_moves_goes_on_and_neither_fades_nor_burns_out(player: Player) -> None:
