@@ -37,10 +37,11 @@ STAGES = ("data", "train", "export", "sheets", "judge", "card")
 CLIPS = ("webcam_person_640x480.mp4", "pedestrians_768x576.mp4", "animation_1280x720.mp4")
 RECORDED, CLOUDED = 0.40, 0.08  # shares of the inputs; the rest are moving photos
 WAYS = 24  # prompts a look
-JUDGED, DREAMT = 24, 200  # pictures of a held-back stretch, and of a dream
+JUDGED, DREAMT = 18, 150  # pictures of a held-back stretch, and of a dream
 SHEET_PROMPTS = ("", "neon edges", "blueprint", "lava", "fire", "aurora", "thermal camera", "underwater", "x-ray", "toxic green")
-DREAM_PROMPTS = ("lava", "aurora", "underwater", "neon edges", "fire", "ice", "gold", "ultraviolet")
-SWITCH = ("lava", "blueprint")
+DREAM_PROMPTS = ("fire", "underwater", "aurora", "thermal camera", "lava", "ice", "neon edges", "")
+SWITCH = ("thermal camera", "underwater")
+RATES = ((128, 1, 1), (128, 1, 2), (128, 2, 2), (256, 1, 2))  # side, steps, threads
 console = Console()
 
 
@@ -125,28 +126,38 @@ def held_back(options: argparse.Namespace) -> list[Clip]:
 
 def sheets(options: argparse.Namespace) -> None:
     """Filmstrips of the exported folder."""
-    player = Player(options.out)
+    player = Player(options.out, dtype=torch.bfloat16)
     for number, clip in enumerate(held_back(options)):
         follow_sheet(options.work / f"follow_{number}.png", player, clip, SHEET_PROMPTS)
     dream_sheet(options.work / "dream.png", player, DREAM_PROMPTS)
     clip = held_back(options)[0]
     switching = [SWITCH[0]] * 12 + [SWITCH[1]] * (len(clip) - 12)
     made = player(clip, switching)
-    write(options.work / "switch.png", [strip(clip, "input", first=9, every=1), strip(made, " to ".join(SWITCH), first=9, every=1)])
+    write(options.work / "switch.png", [strip(clip, "input", first=10, every=1), strip(made, " to ".join(SWITCH), first=10, every=1)])
 
 
 def judge(options: argparse.Namespace) -> None:
-    """Figures of the exported folder, as JSON."""
-    player, every, clips = Player(options.out), looks(), held_back(options)
-    found = {look.name or "(empty)": asdict(of_look(player, look, clips, every)) for look in every}
-    dreams = {name: dict(dream_figures(player, name, frames=DREAMT)) for name in DREAM_PROMPTS}
-    light = Player(options.out, dtype=torch.bfloat16)
-    rates = [
-        {"side": side, "steps": steps, "threads": threads, "fps": rate(light, clips[0], side=side, steps=steps, threads=threads)}
-        for side, steps, threads in ((128, 1, 1), (128, 1, 2), (128, 2, 2), (256, 1, 2))
-    ]
-    report = {"looks": found, "dreams": dreams, "rates": rates}
-    (options.work / "judge.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    """Figures of the exported folder, as JSON; those that are there already stay."""
+    path = options.work / "judge.json"
+    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"looks": {}, "dreams": {}, "rates": []}
+    player, every, clips = Player(options.out, dtype=torch.bfloat16), looks(), held_back(options)
+
+    def keep() -> None:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+    for side, steps, threads in RATES[len(report["rates"]) :]:
+        fps = rate(player, clips[0], side=side, steps=steps, threads=threads)
+        report["rates"].append({"side": side, "steps": steps, "threads": threads, "fps": fps})
+        keep()
+    for name in DREAM_PROMPTS[:4]:
+        if name not in report["dreams"]:
+            report["dreams"][name] = dict(dream_figures(player, name, frames=DREAMT))
+            keep()
+    for look in track(every, description="looks", console=console):
+        name = look.name or "(empty)"
+        if name not in report["looks"]:
+            report["looks"][name] = asdict(of_look(player, look, clips, every))
+            keep()
 
 
 def run(options: argparse.Namespace) -> None:

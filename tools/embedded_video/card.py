@@ -80,7 +80,9 @@ def dream_table(dreams: dict[str, dict[str, float]]) -> str:
 
 
 def rate_table(rates: list[dict[str, Any]]) -> str:
-    """One row a size, number of steps and of threads."""
+    """One row a size, number of steps and of threads; nothing if no rates were taken."""
+    if not rates:
+        return ""
     lines = ["| size | steps | threads | fps |", "|---|---|---|---|"]
     lines += [f"| {row['side']} | {row['steps']} | {row['threads']} | {row['fps']:.1f} |" for row in rates]
     return "\n".join(lines)

@@ -27,7 +27,7 @@ def write(path: Path, rows: Sequence[Sequence[Picture]]) -> None:
     cv2.imwrite(str(path), cv2.cvtColor(grid, cv2.COLOR_RGB2BGR), list(QUALITY.get(path.suffix, ())))
 
 
-def follow_sheet(path: Path, player: Player, clip: Clip, prompts: Sequence[str], *, first: int = 8, every: int = 2) -> None:
+def follow_sheet(path: Path, player: Player, clip: Clip, prompts: Sequence[str], *, first: int = 7, every: int = 1) -> None:
     """The input on top, then the clip under each prompt; pictures from `first` on, once the window is full."""
     rows = [strip(clip, "input", first=first, every=every)]
     rows += [strip(player(clip, prompt), prompt or "(empty prompt)", first=first, every=every) for prompt in prompts]
