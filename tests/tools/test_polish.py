@@ -108,7 +108,7 @@ def test_a_few_steps_lower_the_loss_and_only_the_unet_learns(begun: Callable[[],
         training.generator.manual_seed(3)  # the same noise again and again
         losses.append(float(training.one_step(PolishBatch(content, batch.text, batch.plain)).detach()))
         training.step = step + 1
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.9 * losses[0]
     assert all(torch.equal(a, b) for a, b in zip(frozen, training.frozen.state_dict().values(), strict=True))
     assert not same(training.network.unet, training.frozen.unet) and not same(training.average, training.frozen.unet)
     assert same(training.network.text_encoder, training.frozen.text_encoder)

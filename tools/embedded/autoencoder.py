@@ -64,6 +64,7 @@ class AutoencoderTraining:
             self.optimizer.load_state_dict(state["optimizer"])
             self.critics.load_state_dict(state)
             self.step, self.seconds = state["step"], state["seconds"]
+            self.generator.manual_seed(seed + self.step)
 
     def save(self, seconds: float) -> None:
         """Replace the checkpoint; its `network` are the averaged weights, which count."""
@@ -119,5 +120,6 @@ class AutoencoderTraining:
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
                     record.note(step=self.step, values={name: value.item() for name, value in values.items()})
-                if self.step % CHECKPOINT_STEPS == 0 or record.fraction >= 1.0:
+                if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
+            self.save(record.spent_seconds)

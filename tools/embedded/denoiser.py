@@ -172,10 +172,12 @@ class DenoiserTraining:
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
                     record.note(step=self.step, values={name: value.item() for name, value in values.items()})
-                if record.spent_seconds - saved > CHECKPOINT_SECONDS or record.fraction >= 1.0:
+                if record.spent_seconds - saved > CHECKPOINT_SECONDS:
                     saved = record.spent_seconds
                     self.save(saved)
                     on_checkpoint()
+            self.save(record.spent_seconds)
+            on_checkpoint()
 
     def one_step(self, pairs: PairBatch, directions: Tensor, *, fraction: float) -> dict[str, Tensor]:
         """One step; the losses. `fraction` of the time decides which of them count."""

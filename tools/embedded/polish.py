@@ -115,8 +115,9 @@ class Polish:
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
                     record.note(step=self.step, values={"latent": loss.item()})
-                if self.step % CHECKPOINT_STEPS == 0 or record.fraction >= 1.0:
+                if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
+            self.save(record.spent_seconds)
 
 
 def photo_latents(photos: np.ndarray, autoencoder: nn.Module, *, count: int, side: int, seed: int, device: torch.device) -> Tensor:

@@ -70,7 +70,7 @@ class ExampleTable:
         """
         if generator.random() < FULL_LENGTH:
             return on_device(generator.integers(len(self.lengths), size=count), self.ids.device), self.ids.shape[1]
-        start = int(generator.integers(max(len(self.lengths) - count, 1)))
+        start = int(generator.integers(max(len(self.lengths) - count + 1, 1)))
         chosen = slice(start, start + count)
         return chosen, min(int(self.lengths[chosen].max()) + 2, self.ids.shape[1])
 
@@ -178,8 +178,9 @@ class TextTraining:
                 if self.step % NOTE_STEPS == 0:
                     values = {"meaning": meaning, "choice": choice, "sentence": sentence}
                     record.note(step=self.step, values={name: value.item() for name, value in values.items()})
-                if self.step % CHECKPOINT_STEPS == 0 or record.fraction >= 1.0:
+                if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
+            self.save(record.spent_seconds)
 
 
 def tokenizer_texts(concepts: list[Concept], words: list[str]) -> list[str]:

@@ -100,7 +100,7 @@ class ExampleWriter:
 
 
 def written_examples(writer: ExampleWriter, *, count: int, processes: int, seed: int) -> Examples:
-    """`count` examples by that many processes at once, 1 for this one alone."""
+    """`count` examples, or a few more, by that many processes at once, 1 for this one alone. Other numbers of processes give others."""
     size = -(-count // max(4 * processes, 1))
     jobs = [(size, [seed, number]) for number in range(-(-count // size))]
     if processes <= 1:

@@ -143,5 +143,6 @@ class TextTuning:
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
                     record.note(step=self.step, values={"readout": loss.item()})
-                if self.step % CHECKPOINT_STEPS == 0 or record.fraction >= 1.0:
+                if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
+            self.save(record.spent_seconds)
