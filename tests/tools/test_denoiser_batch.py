@@ -10,7 +10,7 @@ from embedded.networks import LATENTS
 from embedded.pair_pool import PairBatch
 
 COUNT, SIDE = 600, 16
-EMPTY = torch.full((32,), 7)
+EMPTY = torch.full((1, 32, 4), 7.0)
 DIRECTIONS = torch.randn(LATENTS, 3, generator=torch.Generator().manual_seed(8))
 
 
@@ -25,14 +25,18 @@ def pairs() -> PairBatch:
     return PairBatch(pictures[0], pictures[1], content, latents[1], latents[2], ids, painted)
 
 
+def texts_of(pairs: PairBatch) -> torch.Tensor:
+    return pairs.ids[:, :, None].float().expand(-1, -1, 4)
+
+
 @pytest.fixture(scope="module")
 def batch(pairs: PairBatch) -> Batch:
-    return Batch(pairs, EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
+    return Batch(pairs, texts_of(pairs), EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
 
 
 @pytest.fixture(scope="module")
 def plain(batch: Batch) -> torch.Tensor:
-    return (batch.ids == EMPTY).all(dim=1)
+    return (batch.texts == EMPTY).all(dim=(1, 2))
 
 
 def noise_of(batch: Batch, target: torch.Tensor) -> torch.Tensor:
@@ -51,7 +55,7 @@ def test_an_empty_prompt_keeps_the_photo_and_has_no_light(batch: Batch, pairs: P
     assert not (plain & pairs.painted).any()
     torch.testing.assert_close(batch.wanted[plain], pairs.content[plain], atol=1e-5, rtol=0)
     assert torch.equal(batch.pictures[plain], pairs.contents[plain]) and not batch.light[plain].any()
-    assert torch.equal(batch.pictures[~plain], pairs.targets[~plain]) and torch.equal(batch.ids[~plain], pairs.ids[~plain])
+    assert torch.equal(batch.pictures[~plain], pairs.targets[~plain]) and torch.equal(batch.texts[~plain], texts_of(pairs)[~plain])
 
 
 def test_a_texture_starts_from_its_own_noise_without_a_photo_or_light(batch: Batch, pairs: PairBatch) -> None:
@@ -97,6 +101,6 @@ def test_the_grain_on_the_photo_is_of_the_size_it_says_and_nothing_else_has_any(
 
 
 def test_the_same_generator_makes_the_same_batch(batch: Batch, pairs: PairBatch) -> None:
-    again = Batch(pairs, EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
-    for name in ("ids", "pictures", "light", "s", "wanted", "x_s", "content"):
+    again = Batch(pairs, texts_of(pairs), EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
+    for name in ("texts", "pictures", "light", "s", "wanted", "x_s", "content"):
         assert torch.equal(getattr(again, name), getattr(batch, name)), name

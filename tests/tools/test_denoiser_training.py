@@ -151,10 +151,10 @@ def test_a_texture_without_a_photo_is_steady_as_it_is(
     painted = PairBatch(
         pairs.contents, pairs.targets, 0 * pairs.content, pairs.target, pairs.noise, pairs.ids, torch.ones_like(pairs.painted)
     )
-    directions = torch.zeros(LATENTS, 3)
-    assert float(training._unsteadiness(painted, directions)[0].detach()) == pytest.approx(0, abs=1e-5)
-    assert training._unsteadiness(painted, directions)[1].item() == 0, "nothing is wanted from a photo that is not there"
-    assert float(training._unsteadiness(pairs, directions)[0].detach()) > 0.01
+    texts, directions = training.network.texts(pairs.ids), torch.zeros(LATENTS, 3)
+    assert float(training._unsteadiness(painted, texts, directions)[0].detach()) == pytest.approx(0, abs=1e-5)
+    assert training._unsteadiness(painted, texts, directions)[1].item() == 0, "nothing is wanted from a photo that is not there"
+    assert float(training._unsteadiness(pairs, texts, directions)[0].detach()) > 0.01
 
 
 def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_the_moved_picture_of_the_photo(
@@ -195,18 +195,19 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
 
     monkeypatch.setattr(training.autoencoder, "encode", encode)
     training.network.unet, training.network.decoder = Lit(), Shown(1.0)  # type: ignore[assignment]
+    texts = training.network.texts(moving.ids)
     lamp = torch.randn(LATENTS, 3, generator=torch.Generator().manual_seed(6))
-    steady, astray = training._unsteadiness(moving, lamp)
+    steady, astray = training._unsteadiness(moving, texts, lamp)
     assert steady.item() == pytest.approx(0, abs=1e-4) and astray.item() == pytest.approx(0, abs=1e-9)
     values = []
     for factor in (1.0, 0.5):  # less contrast is not steadier
         training.network.decoder = Shown(factor)
         training.generator.manual_seed(5)
-        values.append(training._unsteadiness(moving, 0 * lamp)[0].item())  # the light stays where it is while the photo moves
+        values.append(training._unsteadiness(moving, texts, 0 * lamp)[0].item())  # the light stays where it is while the photo moves
     assert values[0] > 1e-3 and values[1] == pytest.approx(values[0], rel=1e-3)
     elsewhere = PairBatch(contents, contents, content, content + 0.5, content, moving.ids, moving.painted)
     monkeypatch.setattr(torch, "rand", lambda *size, **given: torch.zeros(*size))  # the second stands at 0.3, the first at 1
-    assert training._unsteadiness(elsewhere, lamp)[1].item() == pytest.approx((0.5**2 + 0.15**2) / 2, rel=1e-4)
+    assert training._unsteadiness(elsewhere, texts, lamp)[1].item() == pytest.approx((0.5**2 + 0.15**2) / 2, rel=1e-4)
     places = denoising.places_of(motions, 64)
     assert float(unsteadiness(content[:, :3], content[:, :3], places)) > 0.01, "the photo shows nothing that moves"
 

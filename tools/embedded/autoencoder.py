@@ -6,6 +6,7 @@ must come out as the picture, moved. In the second half small discriminators joi
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from .averaging import update_average
+from .captured import Captured, adam, set_rate
 from .critics import PictureCritics
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .networks import new_autoencoder
@@ -52,11 +54,10 @@ class AutoencoderTraining:
         self.network.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.critics = PictureCritics(device)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=device.type == "cuda"
-        )
+        self.optimizer = adam(self.network.parameters(), rate=LEARNING_RATE, betas=(0.9, 0.99), decay=0.0, device=device)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.step, self.seconds = 0, 0.0
+        self._learn: tuple[bool, Captured] | None = None
         if self.path.exists():
             state = torch.load(self.path, map_location=device, weights_only=True)
             self.network.load_state_dict(state["raw"])
@@ -81,6 +82,14 @@ class AutoencoderTraining:
 
     def one_step(self, picture: Tensor, *, adversarial: bool) -> dict[str, Tensor]:
         """One step on pictures [B, 3, H, W] in [-1, 1]; the losses and the PSNR in dB."""
+        if self._learn is None or self._learn[0] != adversarial:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._learn = adversarial, Captured(partial(self._one_step, adversarial=adversarial), generator=self.generator)
+        values = self._learn[1](picture)
+        update_average(self.average, self.network, step=self.step)
+        return values
+
+    def _one_step(self, picture: Tensor, *, adversarial: bool) -> dict[str, Tensor]:
         few = picture[: self.scale.moved]
         places = places_of(small_motions(len(few), generator=self.generator), picture.shape[-1])
         grain = GRAIN * torch.randn(few.shape, device=self.device, generator=self.generator)
@@ -102,9 +111,9 @@ class AutoencoderTraining:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         critic = self.critics.learn(comparison)
-        update_average(self.average, self.network, step=self.step)
         mse = F.mse_loss(made[: len(picture)].detach().clamp(-1, 1), picture)
-        return {**comparison.values, "spread": spread, "steady": steady, "critic": critic, "psnr": -10 * torch.log10(mse / 4)}
+        values = {**comparison.values, "spread": spread, "steady": steady, "critic": critic, "psnr": -10 * torch.log10(mse / 4)}
+        return {name: value.detach() for name, value in values.items()}
 
     def run(self, pool: PairPool, *, minutes: float) -> None:
         """Train until `minutes` in all are used up."""
@@ -114,8 +123,7 @@ class AutoencoderTraining:
                 if self.step % RENEW_STEPS == 0:
                     pool.renew(wait=False)
                 share = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * record.fraction))
-                for group in self.optimizer.param_groups:
-                    group["lr"] = LEARNING_RATE * share * min(1.0, (self.step + 1) / 50)
+                set_rate(self.optimizer, LEARNING_RATE * share * min(1.0, (self.step + 1) / 50))
                 values = self.one_step(pool.pictures(self.scale.pictures), adversarial=record.fraction > CRITICS_FROM)
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:

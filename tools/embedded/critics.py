@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .captured import adam
 from .perceptual import PerceptualLoss
 
 LEARNING_RATE = 1e-3
@@ -70,9 +71,7 @@ class PictureCritics:
         with torch.no_grad():
             shapes = [feature.shape[1] for feature in self.perceptual.features(torch.zeros(1, 3, 64, 64, device=device))]
         self.critics = Critics(shapes).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.critics.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99), weight_decay=0.0, fused=device.type == "cuda"
-        )
+        self.optimizer = adam(self.critics.parameters(), rate=LEARNING_RATE, betas=(0.0, 0.99), decay=0.0, device=device)
 
     def compare(self, made: Tensor, wanted: Tensor, *, adversarial: bool) -> Comparison:
         """Pictures [B, 3, H, W] in [-1, 1]; `adversarial` once the discriminators know something."""
@@ -92,7 +91,7 @@ class PictureCritics:
         self.optimizer.zero_grad(set_to_none=True)
         judged.backward()
         self.optimizer.step()
-        return judged
+        return judged.detach()
 
     def state_dict(self) -> dict[str, object]:
         """Weights and optimizer of the discriminators."""

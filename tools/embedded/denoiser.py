@@ -3,6 +3,8 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +14,8 @@ from transformers import CLIPTextModel
 
 from . import flow
 from .averaging import update_average
-from .critics import PictureCritics
+from .captured import Captured, adam, set_rate
+from .critics import Comparison, PictureCritics
 from .finishing import signed
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .pair_pool import PairBatch, PairPool
@@ -64,13 +67,16 @@ def learning_rate(step: int, fraction: float) -> float:
 
 
 class Batch:
-    """The tensors of one step: starts, what is wanted, and what the network is told. The first half stands at s = 1."""
+    """The tensors of one step: starts, what is wanted, and what the network is told. The first half stands at s = 1.
 
-    def __init__(self, pairs: PairBatch, empty: Tensor, directions: Tensor, generator: torch.Generator) -> None:
+    texts [B, 32, width] are those of the pairs' prompts, `empty` [1, 32, width] that of the empty one.
+    """
+
+    def __init__(self, pairs: PairBatch, texts: Tensor, empty: Tensor, directions: Tensor, generator: torch.Generator) -> None:
         count, device = len(pairs.content), pairs.content.device
         plain = (torch.rand(count, device=device, generator=generator) < UNPROMPTED) & ~pairs.painted
         prompted = ~(plain | pairs.painted)
-        self.ids = torch.where(plain[:, None], empty, pairs.ids)
+        self.texts = torch.where(plain[:, None, None], empty, texts)
         target = torch.where(wide(plain), pairs.content, pairs.target)
         self.pictures = torch.where(wide(plain), pairs.contents, pairs.targets)
         fresh = torch.randn(target.shape, device=device, generator=generator)
@@ -120,13 +126,14 @@ class DenoiserTraining:
             {"params": list(self.network.unet.parameters()), "share": 1.0},
             {"params": list(self.network.decoder.parameters()), "share": DECODER_RATE},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=device.type == "cuda")
+        self.optimizer = adam(groups, rate=LEARNING_RATE, betas=(0.9, 0.99), decay=0.01, device=device)
         self.critics = PictureCritics(device)
         known = work / "autoencoder.pt"
         if known.exists():  # the discriminators know a decoder's faults already
             self.critics.load_state_dict(torch.load(known, map_location=device, weights_only=True))
         self.generator = torch.Generator(device).manual_seed(seed)
         self.step, self.seconds = 0, 0.0
+        self._learn: tuple[tuple[bool, bool], Captured] | None = None
         if self.path.exists():
             state = torch.load(self.path, map_location=device, weights_only=True)
             self.network.load_state_dict(state["network"])
@@ -166,8 +173,7 @@ class DenoiserTraining:
             while record.fraction < 1.0:
                 if self.step % RENEW_STEPS == 0:
                     pool.renew(wait=False)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = group["share"] * learning_rate(self.step, record.fraction)
+                set_rate(self.optimizer, learning_rate(self.step, record.fraction))
                 values = self.one_step(pool.batch(self.scale.latents), directions, fraction=record.fraction)
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
@@ -181,26 +187,31 @@ class DenoiserTraining:
 
     def one_step(self, pairs: PairBatch, directions: Tensor, *, fraction: float) -> dict[str, Tensor]:
         """One step; the losses. `fraction` of the time decides which of them count."""
-        batch = Batch(pairs, self.empty, directions, self.generator)
+        losses = (fraction > PIXELS_FROM, fraction > CRITICS_FROM)
+        if self._learn is None or self._learn[0] != losses:
+            self.optimizer.zero_grad(set_to_none=True)
+            step = partial(self._one_step, pictures=losses[0], adversarial=losses[1])
+            self._learn = losses, Captured(step, generator=self.generator)
         with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.network(batch.x_s, batch.content, batch.s, self.network.texts(batch.ids))
+            texts = self.network.texts(torch.cat([pairs.ids, self.empty[None]]))
+        values = self._learn[1](texts, directions, *(getattr(pairs, field.name) for field in fields(pairs)))
+        update_average(self.average, self.network, step=self.step)
+        return values
+
+    def _one_step(self, texts: Tensor, directions: Tensor, *tensors: Tensor, pictures: bool, adversarial: bool) -> dict[str, Tensor]:
+        """`texts` [B + 1, 32, width]: the prompts' and the empty one's; `tensors`: those of the pairs, in their order."""
+        pairs = PairBatch(*tensors)
+        batch = Batch(pairs, texts[:-1], texts[-1:], directions, self.generator)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            velocity = self.network(batch.x_s, batch.content, batch.s, batch.texts)
         x0 = flow.denoised(batch.x_s, velocity, batch.s)
         errors = (x0 - batch.wanted).square().mean(dim=(1, 2, 3))
         values = {"latent": errors.mean(), "one_step": errors[: len(errors) // 2].mean()}
-        values |= {name: torch.full((), math.nan) for name in ("pixels", "places", "textures", "steady", "critic")}
+        values |= {name: x0.new_full((), math.nan) for name in ("pixels", "places", "textures", "steady", "critic")}
         loss, comparison = values["latent"], None
-        if fraction > PIXELS_FROM:
-            # rows whose estimate is the finished picture: from noise alone, and from the noised finished picture
-            half, few = len(x0) // 2, self.scale.decoded // 4
-            chosen = [slice(0, self.scale.decoded - few), slice(half, half + few)]
-            estimates = x0 - batch.light
-            rebuilt = slice(len(x0) - self.scale.rebuilt, len(x0))
-            latents = torch.cat([*(estimates[rows] for rows in chosen), pairs.target[rebuilt]])
-            wanted = signed(torch.cat([*(batch.pictures[rows] for rows in chosen), pairs.targets[rebuilt]]))
-            with torch.autocast(self.device.type, torch.bfloat16):
-                made = self.network.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
-            comparison = self.critics.compare(made, wanted, adversarial=fraction > CRITICS_FROM)
-            steady, astray = self._unsteadiness(pairs, directions)
+        if pictures:
+            comparison = self._compared(batch, pairs, x0, adversarial=adversarial)
+            steady, astray = self._unsteadiness(pairs, texts, directions)
             values |= {**comparison.values, "steady": steady}
             loss = LATENT_END * (loss + astray) + comparison.loss + STEADY * steady
         self.optimizer.zero_grad(set_to_none=True)
@@ -209,10 +220,23 @@ class DenoiserTraining:
         self.optimizer.step()
         if comparison is not None:
             values["critic"] = self.critics.learn(comparison)
-        update_average(self.average, self.network, step=self.step)
-        return values
+        return {name: value.detach() for name, value in values.items()}
 
-    def _unsteadiness(self, pairs: PairBatch, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def _compared(self, batch: Batch, pairs: PairBatch, x0: Tensor, *, adversarial: bool) -> Comparison:
+        """The estimates that are finished pictures, from noise alone and from the noised finished picture, against what is wanted;
+        beside them finished pictures' own latents, which the decoder must go on to rebuild.
+        """
+        half, few = len(x0) // 2, self.scale.decoded // 4
+        chosen = [slice(0, self.scale.decoded - few), slice(half, half + few)]
+        estimates = x0 - batch.light
+        rebuilt = slice(len(x0) - self.scale.rebuilt, len(x0))
+        latents = torch.cat([*(estimates[rows] for rows in chosen), pairs.target[rebuilt]])
+        wanted = signed(torch.cat([*(batch.pictures[rows] for rows in chosen), pairs.targets[rebuilt]]))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            made = self.network.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
+        return self.critics.compare(made, wanted, adversarial=adversarial)
+
+    def _unsteadiness(self, pairs: PairBatch, texts: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream, over the
         pictures' contrast; and the latent error of the pictures of the photos. Without these two, flat grey would be the steadiest.
         """
@@ -233,7 +257,7 @@ class DenoiserTraining:
         s = torch.where(torch.arange(count, device=self.device) % 3 == 0, 1.0, s).repeat(2)
         x_s = flow.noisy(content, noise.repeat(2, 1, 1, 1), s)
         with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.network(x_s, content, s, self.network.texts(pairs.ids[rows]).repeat(2, 1, 1))
+            velocity = self.network(x_s, content, s, texts[rows].repeat(2, 1, 1))
             x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
             made = self.network.decoder(x0.contiguous(memory_format=torch.channels_last)).float()
         wanted = flow.goal(pairs.content[rows], pairs.target[rows], torch.zeros_like(s[:count]), s[:count])
