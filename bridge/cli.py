@@ -36,6 +36,7 @@ OutputSize = Annotated[str | None, typer.Option(metavar="WxH", help="Size of fin
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Accelerate = Annotated[str, typer.Option(help="auto, none, openvino or compile.")]
+Linears = Annotated[str, typer.Option(help="native, or fp8 (video models on an NVIDIA GPU that has it).")]
 Coder = Annotated[str, typer.Option("--autoencoder", help="auto, own, tiny, a hub id or a folder.")]
 Ranks = Annotated[int, typer.Option(help="Processes that make a video stream together, each with its GPU.")]
 Parallel = Annotated[str, typer.Option(help="What the ranks share: layers or steps.")]
@@ -119,6 +120,7 @@ def run(
     device: Device = "auto",
     dtype: Dtype = "auto",
     accelerate: Accelerate = "auto",
+    linears: Linears = "native",
     autoencoder: Coder = "auto",
     lora: Loras = None,
     ranks: Ranks = 1,
@@ -143,7 +145,7 @@ def run(
     opening = open_with(Wishes(
         model=model, preset=preset, assignments=tuple(set_ or ()), size=size, output_size=output_size, seed=seed, fps=fps,
         device=device, dtype=dtype, accelerate=accelerate, autoencoder=autoencoder, loras=tuple(lora or ()),
-        ranks=ranks, parallel=parallel, codec_rank=codec_rank,
+        ranks=ranks, parallel=parallel, codec_rank=codec_rank, linears=linears,
     ))  # fmt: skip
     if in_process and ranks > 1:
         raise Mistake("--in-process is one process; leave it or --ranks out")
@@ -171,6 +173,7 @@ def render(
     device: Device = "auto",
     dtype: Dtype = "auto",
     accelerate: Accelerate = "auto",
+    linears: Linears = "native",
     autoencoder: Coder = "auto",
     lora: Loras = None,
     ranks: Ranks = 1,
@@ -188,7 +191,7 @@ def render(
     wishes = Wishes(
         model=model, preset=preset, assignments=tuple(set_ or ()), size=size, output_size=output_size, seed=seed, fps=None,
         device=device, dtype=dtype, accelerate=accelerate, autoencoder=autoencoder, loras=tuple(lora or ()),
-        ranks=ranks, parallel=parallel, codec_rank=codec_rank,
+        ranks=ranks, parallel=parallel, codec_rank=codec_rank, linears=linears,
     )  # fmt: skip
     opening = open_with(wishes)
     if _worked_as_rank(opening, live=False):

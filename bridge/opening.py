@@ -35,6 +35,7 @@ class Wishes:
     device: str = "auto"
     dtype: str = "auto"
     accelerate: str = "auto"
+    linears: str = "native"
     autoencoder: str = "auto"
     loras: tuple[str, ...] = ()
     ranks: int = 1
@@ -61,6 +62,7 @@ def open_with(wishes: Wishes) -> Opening:
         device=wishes.device,
         dtype=wishes.dtype,
         accelerate=wishes.accelerate,
+        linears=wishes.linears,
         autoencoder=wishes.autoencoder,
         output_size=output_size,
         ranks=wishes.ranks,

@@ -10,6 +10,7 @@ PASSTHROUGH = "passthrough"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ACCELERATIONS = ("auto", "none", "openvino", "compile")
 PARALLEL = ("layers", "steps")
+LINEARS = ("native", "fp8")
 MOST_RANKS = 16
 
 
@@ -24,6 +25,7 @@ class Settings:
     model: a catalogue name, a hub id, a folder, or a single file. lora: (path or hub id, scale) pairs merged at load.
     device: auto, cpu, cuda, cuda:N, mps. dtype: one of DTYPES. accelerate: one of ACCELERATIONS;
     auto changes a live run on a CPU over to OpenVINO, if it is installed, and back if it is slower than torch there; else none.
+    linears: of a video model's transformer, one of LINEARS; fp8 falls back to native, and tells, where the GPU or torchao is not there.
     output_size: (width, height) of finished frames, or None for the size the model works at.
     autoencoder: own (the model's), tiny (TAESD, many times faster), auto (tiny for a live run of a large model if it can be
     had), or a hub id or folder of an AutoencoderTiny or AutoencoderKL.
@@ -37,6 +39,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     accelerate: str = "auto"
+    linears: str = "native"
     autoencoder: str = "auto"
     cuda_graph: bool = True
     threads: int = 0
@@ -48,7 +51,10 @@ class Settings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise SettingsError(f"device {self.device!r} is not one of auto, cpu, cuda, cuda:N, mps")
-        choices = (("dtype", self.dtype, DTYPES), ("accelerate", self.accelerate, ACCELERATIONS), ("parallel", self.parallel, PARALLEL))
+        choices = (
+            ("dtype", self.dtype, DTYPES), ("accelerate", self.accelerate, ACCELERATIONS), ("linears", self.linears, LINEARS),
+            ("parallel", self.parallel, PARALLEL),
+        )  # fmt: skip
         for name, value, legal in choices:
             if value not in legal:
                 raise SettingsError(f"{name} {value!r} is not one of {', '.join(legal)}")

@@ -2,10 +2,12 @@
 
 Usage: python tools/bench.py video --random-weights wan-1.3b|wan-14b|tiny [--policies ROW] | --model M  [--size WxH] [--steps 1,2,4]
        [--scheduler sequential,stream_batch,clean_rerun] [--codec own,tiny] [--chunks N] [--warm-up N] [--input-fps F]
-       [--cuda-graph on|off|both] [--ceilings measured|published] [--no-peer] [--device D] [--dtype T] [--threads N] [--json FILE]
+       [--cuda-graph on|off|both] [--ceilings measured|published] [--no-peer] [--linears native|fp8]
+       [--device D] [--dtype T] [--threads N] [--json FILE]
 
 Every case runs as fast as it goes, then live at a steady input rate. The peer is diffusers' WanTransformer3DModel over the same
 weights without a KV cache: to denoise a chunk it takes the whole window through the network, as its own pipelines do.
+--linears fp8 is for our own calls alone: neither the peer nor the roofline reckons with it.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ from engine.control.live_values import LiveValues
 from engine.gpu.devices import choose_device, device_text, set_threads
 from engine.gpu.host_memory import keep_freed_memory
 from engine.models.catalogue import ModelCard, resolve
+from engine.models.linears import obstacle, to_float8
 from engine.models.prompt_encoder import PromptEncoder
 from engine.models.video_weights import LoadedVideoModel, load_video
 from engine.pipelines.video_build import assemble, video_dtype
 from engine.pipelines.video_parts import cache_policy, largest_chunk, runs_with
-from engine.settings import DTYPES, Settings, SettingsError, parse_size
+from engine.settings import DTYPES, LINEARS, Settings, SettingsError, parse_size
 from tools.bench_input import either, whole_numbers
 from tools.bench_video_models import CODECS, RANDOM_SHAPES, RandomTexts, random_video_model, shape_of_model, with_random_codec
 from tools.bench_video_runs import Clip, as_fast_as_it_goes, first_picture_ms, live, peer_call_ms
@@ -149,6 +152,8 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
         keep_freed_memory()  # as an engine does
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # as in a live run
+    if asked.linears == "fp8" and (why := obstacle(device, dtype)):
+        raise SettingsError(why)
     models = Models(asked, device, dtype)
     loaded = models.with_codec(asked.codec[0])
     check(asked, loaded)
@@ -163,6 +168,8 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
     rows = []
     for case in cases_of(asked, on_gpu=device.type == "cuda"):
         loaded = models.with_codec(case.codec)
+        if asked.linears == "fp8":
+            to_float8(loaded.transformer)  # after the peer
         row = replace(measure(case, loaded, texts, asked, (width, height)), peer_call_ms=peer)
         rows.append(beside_roofline(row, loaded, (width, height), ceilings))
         gc.collect()  # the stream and its graphs
@@ -186,6 +193,7 @@ def _facts(
         "size": f"{size[0]}x{size[1]}",
         "device": device_text(device),
         "dtype": str(loaded.dtype).removeprefix("torch."),
+        "linears": asked.linears,
         "torch": torch.__version__,
         "threads": threads,
         "machine": platform.platform(),
@@ -225,6 +233,7 @@ def add_to(families: Any) -> None:
     video.add_argument("--ceilings", choices=("measured", "published"), default="measured")
     video.add_argument("--device", default="auto")
     video.add_argument("--dtype", choices=DTYPES, default="auto")
+    video.add_argument("--linears", choices=LINEARS, default="native")
     video.add_argument("--threads", type=int, default=0, help="on a CPU; 0 = all processors")
     video.add_argument("--no-peer", dest="peer", action="store_false")
     video.add_argument("--json", type=Path)

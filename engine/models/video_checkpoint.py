@@ -149,11 +149,13 @@ def transformer_settings(shape: WanShape) -> dict[str, Any]:
 
 def empty_transformer(shape: WanShape) -> Any:
     """A WanTransformer3DModel whose weights take no memory, for comparing or filling."""
-    from accelerate import init_empty_weights  # type: ignore[import-untyped]
     from diffusers import WanTransformer3DModel
 
-    with init_empty_weights(include_buffers=False):
-        return WanTransformer3DModel(**transformer_settings(shape))
+    with torch.device("meta"):
+        transformer = WanTransformer3DModel(**transformer_settings(shape))
+    config = transformer.config  # what is computed, not learned, is in no checkpoint
+    transformer.rope = type(transformer.rope)(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
+    return transformer
 
 
 def misfits(state: Mapping[str, Tensor], transformer: Any) -> list[str]:

@@ -16,6 +16,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
 from engine.gpu.graphs import GraphedCalls
+from engine.models.linears import shared_input
 from engine.video.cache_policies import CachePolicy
 from engine.video.kv_cache import CacheAccess, CacheShape, KVCache
 from engine.video.positions import Rope
@@ -44,8 +45,9 @@ class CachedAttention:
     ) -> Tensor:
         """hidden_states [B, F T, width] to the same shape."""
         assert rotary_emb is not None
-        query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
-        heads = [tensor.unflatten(2, (attn.heads, -1)) for tensor in (query, key, attn.to_v(hidden_states))]
+        hidden = shared_input(hidden_states, attn.to_q, attn.to_k, attn.to_v)
+        query, key = attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(hidden))
+        heads = [tensor.unflatten(2, (attn.heads, -1)) for tensor in (query, key, attn.to_v(hidden))]
         query, keys, values, mask = rotary_emb.layer(self._layer, *heads)
         return _out(attn, dispatch_attention_fn(query, keys, values, attn_mask=mask))
 

@@ -64,6 +64,8 @@ def build_image_stream(settings: Settings, values: Snapshot, *, live: bool) -> L
         # picture every time is worth more.
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = live, not live
     loaded, notes = load_model(settings, device, dtype, live=live)
+    if settings.linears != "native":
+        notes.append(f"--linears {settings.linears} is for video models; this one runs in {PRECISIONS[dtype]}")
     if settings.accelerate == "compile":
         compile_parts(loaded)
     parameters = sum(weights.numel() for weights in loaded.unet.parameters())

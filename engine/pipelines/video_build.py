@@ -12,6 +12,7 @@ import torch
 from engine.control.live_values import Snapshot
 from engine.frames import Frame, PixelFormat
 from engine.gpu.devices import choose_dtype, device_text
+from engine.models.linears import are_float8, obstacle, to_float8
 from engine.models.model_card import ModelCard, ModelError
 from engine.models.prompt_encoder import PromptEncoder
 from engine.models.video_denoiser import VideoDenoiser
@@ -103,10 +104,20 @@ def video_dtype(settings: Settings, device: torch.device) -> torch.dtype:
 def load_model(
     settings: Settings, card: ModelCard, device: torch.device, dtype: torch.dtype, *, live: bool, parts: Collection[str] = PARTS
 ) -> tuple[LoadedVideoModel, list[str]]:
-    """The model, or those parts of it, and what is to be told about it.
+    """The model, or those parts of it, with the linears asked for where they can be, and what is to be told about it."""
+    loaded, notes = _with_autoencoder(settings, card, device, dtype, live=live, parts=parts)
+    if settings.linears == "fp8" and loaded.transformer is not None:
+        if why := obstacle(device, dtype):
+            notes.append(f"{why}; meanwhile they run in {PRECISIONS[dtype]}")
+        else:
+            to_float8(loaded.transformer)
+    return loaded, notes
 
-    An autoencoder of `auto` is the tiny one for a live run of a large model on a GPU.
-    """
+
+def _with_autoencoder(
+    settings: Settings, card: ModelCard, device: torch.device, dtype: torch.dtype, *, live: bool, parts: Collection[str]
+) -> tuple[LoadedVideoModel, list[str]]:
+    """An autoencoder of `auto` is the tiny one for a live run of a large model on a GPU."""
     wanted = settings.autoencoder
     is_large = card.video is not None and bool(card.video.shape)
     if wanted == "auto" and live and is_large and device.type != "cpu":
@@ -160,7 +171,8 @@ def assemble(
         clock=clock,
     )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(loaded.device), str(loaded.dtype).removeprefix("torch.")
-    stream.runtime = f"torch {PRECISIONS[loaded.dtype]}"
+    fp8 = ", fp8 linears" if are_float8(loaded.transformer) else ""
+    stream.runtime = f"torch {PRECISIONS[loaded.dtype]}{fp8}"
     return stream
 
 

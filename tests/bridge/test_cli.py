@@ -56,6 +56,7 @@ def is_one_plain_line(done: subprocess.CompletedProcess[str], *words: str) -> No
         (("run", "--device", "gpu"), ("gpu", "cuda")),
         (("run", "--dtype", "int8"), ("int8", "float16")),
         (("run", "--accelerate", "magic"), ("magic", "auto", "openvino", "compile")),
+        (("run", "--linears", "magic"), ("magic", "native", "fp8")),
         (("run", "--lora", "style.safetensors=strong"), ("strong",)),
         (("run", "--fps", "quick"), ("--fps", "number")),
         (("run", "--fps", "500"), ("--fps", "240")),

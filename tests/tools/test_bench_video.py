@@ -93,6 +93,7 @@ def test_figures_of_pictures_that_are_no_numbers_are_none(monkeypatch: pytest.Mo
         (["--steps", "0"], "1 to 4 steps"),
         (["--policies", "krea-realtime-14b", "--scheduler", "stream_batch"], "does not go with"),
         (["--ceilings", "published"], "no data sheet"),
+        (["--linears", "fp8"], "this run is on cpu"),
         (["--policies", "sd-turbo"], "image model"),
     ],
 )
