@@ -9,7 +9,7 @@ from .tokenizer import MAX_TOKENS
 LATENTS = 8  # channels of a latent
 TEXT_WIDTH = 192
 ENCODER_WIDTH, DECODER_WIDTH = 32, 48
-UNET_WIDTHS = (64, 128, 224)
+UNET_WIDTHS = (96, 128, 224)
 
 
 def new_autoencoder() -> AutoencoderTiny:
@@ -45,6 +45,7 @@ def new_denoiser() -> UNet2DConditionModel:
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=7,  # the class reads this as the number of heads
         resnet_time_scale_shift="scale_shift",
+        time_embedding_dim=256,
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
     )
