@@ -46,10 +46,9 @@ def subpixel_kernel(kernel: Tensor) -> Tensor:
     k: 3 or 5. Row 2y + a of the upsampled map is row y of the small one, so tap j falls on row y + floor((a + j - k // 2) / 2).
     """
     taps = kernel.shape[-1]
-    place = kernel.new_zeros(2, 3, taps)
-    for a in range(2):
-        for tap in range(taps):
-            place[a, (a + tap - taps // 2) // 2 + 1, tap] = 1.0
+    step, row, tap = (torch.arange(count, device=kernel.device) for count in (2, 3, taps))
+    falls_on = torch.div(step[:, None] + tap - taps // 2, 2, rounding_mode="floor") + 1
+    place = (falls_on[:, None] == row[:, None]).to(kernel.dtype)
     return torch.einsum("oijk,ayj,bxk->oabiyx", kernel, place, place).flatten(0, 2)
 
 

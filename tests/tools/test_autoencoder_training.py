@@ -3,7 +3,6 @@
 import copy
 import csv
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,15 +42,25 @@ def test_a_few_steps_of_the_autoencoder_lower_its_loss(begun_autoencoder: Callab
     assert all(not torch.equal(mean, now) for _, mean, now in weights) and not same(begun, training.average)
 
 
+class Scaled(nn.Module):
+    """The same picture, brighter by `more`."""
+
+    def __init__(self, factor: float, more: float) -> None:
+        super().__init__()
+        self.factor, self.more = nn.Parameter(torch.tensor(factor)), more
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x + self.more
+
+
 def test_a_perfect_autoencoder_is_steady_and_has_the_psnr_of_its_error(
     begun_autoencoder: Callable[[], AutoencoderTraining], make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuilding, "GRAIN", 0.0)
     monkeypatch.setattr(rebuilding, "NOISE", 0.0)
+    monkeypatch.setattr(rebuilding, "update_average", lambda *_, **__: None)
     training, pictures = begun_autoencoder(), make_pool(None).pictures(4).clamp(-0.8, 0.8)
-    scale = nn.Parameter(torch.ones(()))
-    training.network.encode = lambda both: SimpleNamespace(latents=both * scale)  # type: ignore[method-assign]
-    training.network.decode = lambda latent: SimpleNamespace(sample=latent + 0.1)  # type: ignore[method-assign]
+    training.network.encoder, training.network.decoder = Scaled(1.0, 0.0), Scaled(1.0, 0.1)
     values = training.one_step(pictures, adversarial=False)
     assert values["psnr"].item() == pytest.approx(-10 * np.log10(0.1**2 / 4), abs=0.02)
     assert values["pixels"].item() == pytest.approx(2 * 0.1, rel=1e-3)

@@ -131,6 +131,7 @@ def test_a_denoiser_that_knows_the_answer_loses_nothing_and_its_pictures_are_com
         return compare(made, wanted, adversarial=adversarial)
 
     monkeypatch.setattr(denoising, "Batch", batch)
+    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
     monkeypatch.setattr(training.critics, "compare", noted)
     monkeypatch.setattr(denoising, "update_average", lambda *_, **__: None)
     training.network.unet, training.network.decoder = Answer(known), Decoder()  # type: ignore[assignment]
@@ -171,8 +172,8 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
     content[:, :3] = contents.permute(0, 3, 1, 2) / 127.5 - 1
     moving = PairBatch(contents, contents, content, content, content, pairs.ids[:2], torch.zeros(2, dtype=torch.bool))
 
-    def encode(pictures: torch.Tensor) -> SimpleNamespace:
-        return SimpleNamespace(latents=torch.cat([pictures, torch.zeros(len(pictures), LATENTS - 3, 64, 64)], dim=1))
+    def encoded(_: object, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.cat([pictures, torch.zeros(len(pictures), LATENTS - 3, 64, 64)], dim=1)
 
     class Lit(nn.Module):
         """The photo, and as much of the light that its noise means as a start from a photo wants at this strength."""
@@ -193,7 +194,8 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
         def forward(self, latents: torch.Tensor) -> torch.Tensor:
             return self.factor * latents[:, :3]
 
-    monkeypatch.setattr(training.autoencoder, "encode", encode)
+    monkeypatch.setattr(denoising, "encoded", encoded)
+    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
     training.network.unet, training.network.decoder = Lit(), Shown(1.0)  # type: ignore[assignment]
     texts = training.network.texts(moving.ids)
     lamp = torch.randn(LATENTS, 3, generator=torch.Generator().manual_seed(6))

@@ -1,7 +1,6 @@
 """Finished pairs on the training device: their latents, the order in which they are renewed, and how often each is drawn."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,8 @@ class PlantedRoom:
 class PlantedEncoder:
     """Latents of closed form: the mean of the first colour in each cell, in all channels."""
 
-    def encode(self, pictures: torch.Tensor) -> SimpleNamespace:
-        return SimpleNamespace(latents=torch.nn.functional.avg_pool2d(pictures[:, :1], 8).expand(-1, LATENTS, -1, -1))
+    def encoder(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pictures[:, :1], 8).expand(-1, LATENTS, -1, -1)
 
 
 def numbered(recipes: list[Recipe], *, first: int, side: int = 16) -> DrawnPairs:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from embedded import denoiser as denoising
 from embedded import polish as module
 from embedded.denoiser import UNPROMPTED, Conditioned
 from embedded.finishing import signed
@@ -47,6 +48,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch, *, at_one: float, refined: float) -> 
     monkeypatch.setattr(module, "AT_ONE", at_one)
     monkeypatch.setattr(module, "REFINED", refined)
     monkeypatch.setattr(module, "JITTER", 0.0)
+    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
 
 
 @pytest.fixture

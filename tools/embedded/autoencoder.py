@@ -17,6 +17,7 @@ from torch import Tensor
 from .averaging import update_average
 from .captured import Captured, adam, set_rate
 from .critics import PictureCritics
+from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .networks import new_autoencoder
 from .pair_pool import PairPool
@@ -93,17 +94,15 @@ class AutoencoderTraining:
         few = picture[: self.scale.moved]
         places = places_of(small_motions(len(few), generator=self.generator), picture.shape[-1])
         grain = GRAIN * torch.randn(few.shape, device=self.device, generator=self.generator)
-        both = torch.cat([picture, moved(few, places, mode="bicubic") + grain]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            latent = self.network.encode(both).latents
+        both = torch.cat([picture, moved(few, places, mode="bicubic") + grain])
+        latent = encoded(self.network, both)
         shares = NOISE * torch.rand(len(both), 1, 1, 1, device=self.device, generator=self.generator)
         noise = torch.randn(latent.shape, device=self.device, generator=self.generator)
         noise[len(picture) :] = noise[: len(few)]
         shares[len(picture) :] = shares[: len(few)]
-        with torch.autocast(self.device.type, torch.bfloat16):
-            made = self.network.decode(latent + shares * noise).sample.float()
+        made = decoded(self.network.decoder, latent + shares * noise)
         comparison = self.critics.compare(made[: len(picture)], picture, adversarial=adversarial)
-        spread = latent_spread(latent.float())
+        spread = latent_spread(latent)
         steady = unsteadiness(made[: len(few)], made[len(picture) :], places)
         loss = comparison.loss + SPREAD * spread + STEADY * steady
         self.optimizer.zero_grad(set_to_none=True)

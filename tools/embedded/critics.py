@@ -13,7 +13,7 @@ from .captured import adam
 from .perceptual import PerceptualLoss
 
 LEARNING_RATE = 1e-3
-PIXELS, PLACES, TEXTURES, FOOLED = 0.5, 0.7, 4.0, 0.1  # weights of the losses
+PIXELS, PLACES, TEXTURES, FOOLED = 0.5, 0.7, 6.0, 0.1  # weights of the losses
 
 
 def slope_loss(made: Tensor, wanted: Tensor) -> Tensor:

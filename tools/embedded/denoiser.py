@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import CLIPTextModel
 
 from . import flow
@@ -17,11 +18,13 @@ from .averaging import update_average
 from .captured import Captured, adam, set_rate
 from .critics import Comparison, PictureCritics
 from .finishing import signed
+from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .pair_pool import PairBatch, PairPool
 from .record import TrainingRecord
 from .scale import Scale
 
+PRECISION = torch.bfloat16  # of the UNet in a step; its weights are kept and learn in float32
 LEARNING_RATE = 1e-3
 DECODER_RATE = 0.4  # of the learning rate: the decoder is trained already
 UNPROMPTED = 0.1  # share of samples with the empty prompt, whose picture is the photo
@@ -33,7 +36,7 @@ CONTRAST = 0.5  # standard deviation of usual pictures in [-1, 1]
 JITTER = 0.15  # noise added to the photo's latent, at most: the grain of a camera must not boil in the picture
 CHECKPOINT_SECONDS = 200.0
 NOTE_STEPS = 25
-RENEW_STEPS = 2  # new pairs come in every so many steps
+RENEW_STEPS = 3  # new pairs come in every so many steps
 
 
 class Conditioned(nn.Module):
@@ -56,8 +59,14 @@ class Conditioned(nn.Module):
 
     def forward(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
         both = torch.cat([x_s, content], dim=1).contiguous(memory_format=torch.channels_last)
-        velocity: Tensor = self.unet(both, 1000.0 * s, text).sample
-        return velocity.float()
+        if not torch.is_autocast_enabled(both.device.type):
+            velocity: Tensor = self.unet(both, 1000.0 * s, text).sample
+            return velocity.float()
+        # All of it in PRECISION, as the finished network is run: autocast keeps normalisations in float32, which takes twice the time.
+        weights = {name: weight.to(PRECISION) for name, weight in self.unet.named_parameters()}
+        with torch.autocast(both.device.type, enabled=False):
+            found: Tensor = functional_call(self.unet, weights, (both.to(PRECISION), 1000.0 * s, text.to(PRECISION))).sample
+        return found.float()
 
 
 def learning_rate(step: int, fraction: float) -> float:
@@ -232,8 +241,7 @@ class DenoiserTraining:
         rebuilt = slice(len(x0) - self.scale.rebuilt, len(x0))
         latents = torch.cat([*(estimates[rows] for rows in chosen), pairs.target[rebuilt]])
         wanted = signed(torch.cat([*(batch.pictures[rows] for rows in chosen), pairs.targets[rebuilt]]))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            made = self.network.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
+        made = decoded(self.network.decoder, latents)
         return self.critics.compare(made, wanted, adversarial=adversarial)
 
     def _unsteadiness(self, pairs: PairBatch, texts: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,7 +257,7 @@ class DenoiserTraining:
         grain = GRAIN * torch.randn(photos.shape, device=self.device, generator=self.generator)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             later = moved(photos, places, mode="bicubic") + grain
-            later = self.autoencoder.encode(later.contiguous(memory_format=torch.channels_last)).latents.float()
+            later = encoded(self.autoencoder, later)
         content = torch.where(wide(pairs.painted[rows]), 0.0, torch.stack([pairs.content[rows], later])).flatten(0, 1)
         noise = torch.randn(count, *content.shape[1:], device=self.device, generator=self.generator)
         light = flow.seed_light(noise, directions).repeat(2, 1, 1, 1)
@@ -258,8 +266,8 @@ class DenoiserTraining:
         x_s = flow.noisy(content, noise.repeat(2, 1, 1, 1), s)
         with torch.autocast(self.device.type, torch.bfloat16):
             velocity = self.network(x_s, content, s, texts[rows].repeat(2, 1, 1))
-            x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
-            made = self.network.decoder(x0.contiguous(memory_format=torch.channels_last)).float()
+        x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
+        made = decoded(self.network.decoder, x0)
         wanted = flow.goal(pairs.content[rows], pairs.target[rows], torch.zeros_like(s[:count]), s[:count])
         astray = ((x0[:count].float() - wanted) * wide(~pairs.painted[rows])).square().mean()
         earlier, later_made = made.chunk(2)

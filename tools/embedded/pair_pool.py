@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .drawing_room import DrawingRoom
 from .finishing import Finisher, on_device, signed
+from .latents import encoded
 from .networks import LATENTS
 from .pairs import PROMPTS
 from .tokenizer import MAX_TOKENS
@@ -115,6 +116,4 @@ class PairPool:
 
     def _encoded(self, pictures: Tensor) -> Tensor:
         assert self.autoencoder is not None
-        with torch.autocast(self.device.type, torch.bfloat16):
-            parts = [self.autoencoder.encode(signed(part)).latents for part in pictures.split(ENCODED_AT_ONCE)]
-        return torch.cat(parts).half()
+        return torch.cat([encoded(self.autoencoder, signed(part)) for part in pictures.split(ENCODED_AT_ONCE)]).half()

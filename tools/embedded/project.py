@@ -94,11 +94,11 @@ class Project:
         layout = Layout(count=self.scale.drawn, side=self.scale.side)
         return self.closing.enter_context(DrawingRoom(maker, layout=layout, processes=self.processes, seed=options.seed))
 
-    def pairs(self, autoencoder: AutoencoderTiny | None) -> PairPool:
+    def pairs(self, room: DrawingRoom, autoencoder: AutoencoderTiny | None) -> PairPool:
         """A pool of pairs, filled as far as training needs to begin; with latents where an autoencoder is given."""
         teacher = StyleTeacher(self.options.weights / "style_teacher" / "transformer.safetensors", device=self.device)
         finisher = Finisher(self.concepts, teacher, self.device)
-        pool = PairPool(self.room, finisher, capacity=self.scale.pool, autoencoder=autoencoder, seed=self.options.seed)
+        pool = PairPool(room, finisher, capacity=self.scale.pool, autoencoder=autoencoder, seed=self.options.seed)
         with console.status("drawing the first pairs"):
             while pool.count < FIRST_PAIRS * self.scale.pool:
                 pool.renew(wait=True)
@@ -129,33 +129,48 @@ class Project:
 
     def autoencoder(self) -> None:
         """The autoencoder."""
-        options = self.options
+        options, room = self.options, self.room  # its processes begin while the network is made
         torch.manual_seed(options.seed)
         training = AutoencoderTraining(options.work, start=options.start, device=self.device, scale=self.scale, seed=options.seed)
-        training.run(self.pairs(None), minutes=self.minutes("autoencoder"))
+        training.run(self.pairs(room, None), minutes=self.minutes("autoencoder"))
+
+    def trained_autoencoder(self) -> AutoencoderTiny:
+        """This run's autoencoder, or else that of the model it starts from; float32, frozen."""
+        known, start = self.options.work / "autoencoder.pt", self.options.start
+        if known.exists() or start is None:
+            return load_autoencoder(known)
+        network: AutoencoderTiny = AutoencoderTiny.from_pretrained(start / "vae")
+        return network.float().eval().requires_grad_(False)
+
+    def trained_text_encoder(self) -> CLIPTextModel:
+        """This run's text encoder, or else that of the model it starts from; float32."""
+        known, start = self.options.work / "text.pt", self.options.start
+        if known.exists() or start is None:
+            return load_text_network(known, self.tokenizer(), width=self.book.width, concepts=len(self.concepts)).encoder
+        encoder: CLIPTextModel = CLIPTextModel.from_pretrained(start / "text_encoder").float()
+        return encoder
 
     def denoiser_training(self) -> DenoiserTraining:
         """The training run in the work folder, from its last checkpoint."""
         options, tokenizer = self.options, self.tokenizer()
         torch.manual_seed(options.seed)
-        autoencoder = load_autoencoder(options.work / "autoencoder.pt")
-        text = load_text_network(options.work / "text.pt", tokenizer, width=self.book.width, concepts=len(self.concepts))
-        unet = new_denoiser()
+        autoencoder, text_encoder, unet = self.trained_autoencoder(), self.trained_text_encoder(), new_denoiser()
         if options.start is not None:
             unet.load_state_dict(UNet2DConditionModel.from_pretrained(options.start / "unet").state_dict())
-        network = Conditioned(unet, text.encoder, autoencoder.decoder)
+        network = Conditioned(unet, text_encoder, autoencoder.decoder)
         empty = torch.tensor(token_ids(tokenizer, [""])[0])
         return DenoiserTraining(options.work, network, autoencoder, empty=empty, device=self.device, scale=self.scale, seed=options.seed)
 
     def denoiser(self) -> None:
         """The denoiser, with the folder and a sheet at every checkpoint."""
+        room = self.room  # its processes begin while the networks are made
         training = self.denoiser_training()
 
         def on_checkpoint() -> None:
             self.write(training)
             self.draw(training)
 
-        training.run(self.pairs(training.autoencoder), minutes=self.minutes("denoiser"), on_checkpoint=on_checkpoint)
+        training.run(self.pairs(room, training.autoencoder), minutes=self.minutes("denoiser"), on_checkpoint=on_checkpoint)
 
     def tuning(self) -> None:
         """The text encoder tuned to the finished denoiser."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from .concepts import Concept
 from .palettes import COLOUR_NAMES, COLOURS, TONES
 
-MIXED, COLOURED, TONED, PAINTED = 0.10, 0.13, 0.08, 0.07  # shares of the recipes; the rest is one concept on a photo
+MIXED, COLOURED, TONED, PAINTED = 0.10, 0.16, 0.08, 0.07  # shares of the recipes; the rest is one concept on a photo
 KIND_SHARES = {"look": 0.28, "named": 0.60, "tags": 0.12}
 STYLE_WIDTH = 64
 PALETTE_WIDTH, TONE_WIDTH = 7, 3

@@ -37,7 +37,7 @@ def scale_of(device: torch.device) -> Scale:
     """Sizes for a data-centre GPU with about ten processor cores beside it, or for a processor of a few cores."""
     cores = os.cpu_count() or 1
     if device.type == "cuda":
-        return Scale(side=256, pool=30_000, drawn=64, processes=max(cores - 2, 1), pictures=64, latents=256, decoded=96, rebuilt=32,
-            moved=24, texts=2048, examples=1_500_000, tuned=512, polished=128, polish_photos=8000, polish_texts=20_000)  # fmt: skip
+        return Scale(side=256, pool=30_000, drawn=64, processes=max(cores - 2, 1), pictures=64, latents=256, decoded=64, rebuilt=16,
+            moved=12, texts=2048, examples=1_500_000, tuned=512, polished=128, polish_photos=8000, polish_texts=20_000)  # fmt: skip
     return Scale(side=128, pool=4096, drawn=16, processes=min(cores - 1, 1), pictures=16, latents=24, decoded=8, rebuilt=2,
         moved=2, texts=192, examples=200_000, tuned=64, polished=16, polish_photos=1200, polish_texts=3000)  # fmt: skip
