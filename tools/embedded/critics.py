@@ -66,8 +66,6 @@ class PictureCritics:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.perceptual = PerceptualLoss().to(device)
-        if device.type == "cuda":
-            self.perceptual.settle(torch.rand(64, 3, 256, 256, device=device))
         with torch.no_grad():
             shapes = [feature.shape[1] for feature in self.perceptual.features(torch.zeros(1, 3, 64, 64, device=device))]
         self.critics = Critics(shapes).to(device)

@@ -245,8 +245,9 @@ class DenoiserTraining:
         return self.critics.compare(made, wanted, adversarial=adversarial)
 
     def _unsteadiness(self, pairs: PairBatch, texts: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream, over the
-        pictures' contrast; and the latent error of the pictures of the photos. Without these two, flat grey would be the steadiest.
+        """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream; and how far
+        the pictures of the photos are from the wanted ones, in latents and as pictures. Without the second, flat grey would be the
+        steadiest. What unlike means is told by the contrast of the wanted pictures: of the made ones, a network learns to shout.
         """
         rows = slice(0, self.scale.moved)
         count = self.scale.moved
@@ -268,7 +269,10 @@ class DenoiserTraining:
             velocity = self.network(x_s, content, s, texts[rows].repeat(2, 1, 1))
         x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
         made = decoded(self.network.decoder, x0)
-        wanted = flow.goal(pairs.content[rows], pairs.target[rows], torch.zeros_like(s[:count]), s[:count])
-        astray = ((x0[:count].float() - wanted) * wide(~pairs.painted[rows])).square().mean()
         earlier, later_made = made.chunk(2)
-        return CONTRAST * unsteadiness(earlier, later_made, places) / earlier.std().clamp(min=0.05), astray
+        wanted = flow.goal(pairs.content[rows], pairs.target[rows], torch.zeros_like(s[:count]), s[:count])
+        with torch.no_grad():
+            shown = decoded(self.network.decoder, wanted)
+        photo = wide(~pairs.painted[rows])
+        astray = ((x0[:count] - wanted) * photo).square().mean() + ((earlier - shown) * photo).abs().mean()
+        return CONTRAST * unsteadiness(earlier, later_made, places) / shown.std().clamp(min=0.05), astray

@@ -35,36 +35,16 @@ class PerceptualLoss(nn.Module):
                 if hasattr(block, convolution):  # a frozen normalisation is a factor and a shift: both go into the weights
                     setattr(block, convolution, fuse_conv_bn_eval(getattr(block, convolution), getattr(block, norm)))
                     setattr(block, norm, nn.Identity())
-        self.layout = torch.channels_last
-        self.to(memory_format=self.layout)  # type: ignore[call-overload]  # missing in torch's type stubs
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's type stubs
 
     def train(self, mode: bool = True) -> "PerceptualLoss":
         """The network always stays as it was trained."""
         return super().train(False)
 
-    def settle(self, pictures: Tensor) -> None:
-        """Take the memory layout that is quicker on the GPU of `pictures`: convolutions of single channels differ much by device."""
-        times = {}
-        for layout in (torch.contiguous_format, torch.channels_last):
-            self.layout = layout
-            self.to(memory_format=layout)  # type: ignore[call-overload]
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            for turn in range(4):
-                if turn == 2:
-                    begin.record()
-                leaf = pictures.detach().requires_grad_(True)
-                with torch.autocast("cuda", torch.bfloat16):
-                    sum(feature.float().mean() for feature in self.features(leaf)).backward()
-            end.record()
-            end.synchronize()
-            times[layout] = begin.elapsed_time(end)
-        self.layout = min(times, key=lambda layout: times[layout])
-        self.to(memory_format=self.layout)  # type: ignore[call-overload]
-
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Features [B, C, h, w] of the stem and of three stages."""
         # the network was trained on (p - 127) / 128, which is [-1, 1] but for a hundredth
-        x = self.stem(pictures.contiguous(memory_format=self.layout))
+        x = self.stem(pictures.contiguous(memory_format=torch.channels_last))
         taken = [x]
         for number, block in enumerate(self.blocks):
             x = block(x)
