@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.models.folded_autoencoder import frozen_decoder, frozen_encoder
 from engine.models.weights import LoadedModel
 from engine.runtimes.runtime import Runtime, TorchRuntime
 
@@ -16,13 +17,13 @@ class EncoderNetwork(nn.Module):
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
-        self.vae = vae
-        self._is_tiny = type(vae).__name__ == "AutoencoderTiny"
+        self._is_tiny = _is_tiny(vae)
+        self.network = frozen_encoder(vae.encoder) if self._is_tiny else vae
 
     def forward(self, rgb: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, C, H/factor, W/factor], in the precision of the weights between."""
-        encoded = self.vae.encode(rgb.to(next(self.parameters()).dtype))
-        latents: Tensor = encoded.latents if self._is_tiny else encoded.latent_dist.mode()
+        rgb = rgb.to(next(self.parameters()).dtype)
+        latents: Tensor = self.network(rgb) if self._is_tiny else self.network.encode(rgb).latent_dist.mode()
         return latents.float()
 
 
@@ -31,19 +32,22 @@ class DecoderNetwork(nn.Module):
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
-        self.vae = vae
+        self._is_tiny = _is_tiny(vae)
+        self.network = frozen_decoder(vae.decoder) if self._is_tiny else vae
 
     def forward(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] to [B, 3, h*factor, w*factor]."""
-        decoded: Tensor = self.vae.decode(latents.to(next(self.parameters()).dtype), return_dict=False)[0]
-        return decoded
+        latents = latents.to(next(self.parameters()).dtype)
+        rgb: Tensor = self.network(latents) if self._is_tiny else self.network.decode(latents, return_dict=False)[0]
+        return rgb
 
 
 class Autoencoder:
     """diffusers' AutoencoderTiny or AutoencoderKL behind one convention: RGB in [-1, 1], latents as the UNet takes them.
 
-    The KL kind gives the mode of its distribution: a sample would flicker. Weights that are in another precision than
-    `dtype` (SDXL's own, which overflows in float16) are run in theirs; what goes in and comes out is in `dtype`.
+    The tiny kind is folded where it can be, by its weights as they are now (`folded_autoencoder`). The KL kind gives the mode of
+    its distribution: a sample would flicker. Weights that are in another precision than `dtype` (SDXL's own, which overflows in
+    float16) are run in theirs; what goes in and comes out is in `dtype`.
     """
 
     def __init__(self, vae: Any, *, dtype: torch.dtype, runtime: Runtime | None = None) -> None:
@@ -52,9 +56,8 @@ class Autoencoder:
         self._runtime = runtime or TorchRuntime()
         self._encoder, self._decoder = EncoderNetwork(vae), DecoderNetwork(vae)
         self.dtype = dtype
-        is_tiny = type(vae).__name__ == "AutoencoderTiny"
         self.latent_channels = int(config.latent_channels)
-        blocks = config.encoder_block_out_channels if is_tiny else config.block_out_channels
+        blocks = config.encoder_block_out_channels if _is_tiny(vae) else config.block_out_channels
         self.factor = int(2 ** (len(blocks) - 1))
         """Pixels a side of one latent element."""
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
@@ -80,6 +83,10 @@ class Autoencoder:
         """Scaled latents [B, C, h, w] to RGB [B, 3, h*factor, w*factor] in [-1, 1]."""
         decoded = self._runtime("decoder", self._decoder, (self.unscaled(latents),))
         return decoded.clamp(-1, 1).to(self.dtype)
+
+
+def _is_tiny(vae: Any) -> bool:
+    return type(vae).__name__ == "AutoencoderTiny"
 
 
 def _channels(values: list[float], device: torch.device) -> Tensor:

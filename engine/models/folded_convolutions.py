@@ -126,7 +126,8 @@ def folded(first: nn.Conv2d, second: nn.Conv2d, *, upsampled: bool, gain: float 
     and then in the precision of the layers."""
     kept = first.weight.dtype
     exact = torch.promote_types(kept, torch.float32)
-    with torch.autocast(first.weight.device.type, enabled=False):
+    device = first.weight.device.type
+    with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
         w1, w2 = first.weight.to(exact), gain * second.weight.to(exact)
         b1 = None if first.bias is None else first.bias.to(exact)
         b2 = w2.new_full((len(w2),), offset) if second.bias is None else gain * second.bias.to(exact) + offset

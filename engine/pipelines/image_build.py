@@ -19,6 +19,7 @@ from engine.gpu.timing import StageTimer
 from engine.gpu.transfer import Transfer
 from engine.models.autoencoder import Autoencoder
 from engine.models.catalogue import ModelError, resolve
+from engine.models.folded_autoencoder import frozen_decoder, frozen_encoder
 from engine.models.image_denoiser import ImageDenoiser
 from engine.models.text_encoder import TextEncoder
 from engine.models.weights import LoadedModel, load, with_autoencoder
@@ -188,9 +189,9 @@ def compile_parts(loaded: LoadedModel) -> None:
     """Have torch compile the network and the autoencoder; the work itself is done at the first call of each shape."""
     if loaded.device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         raise SettingsError("accelerate compile needs a C++ compiler on a CPU, and none was found; install one or leave it out")
-    loaded.unet.compile()
-    loaded.vae.encoder.compile()
-    loaded.vae.decoder.compile()
+    loaded.vae.encoder, loaded.vae.decoder = frozen_encoder(loaded.vae.encoder), frozen_decoder(loaded.vae.decoder)
+    for network in (loaded.unet, loaded.vae.encoder, loaded.vae.decoder):
+        network.compile()
 
 
 def warm_up(stream: ImageStream, values: Snapshot) -> float:

@@ -64,14 +64,14 @@ def test_an_upload_is_a_copy_and_comes_back() -> None:
 
 
 def test_waiting_threads_sleep_in_an_engine() -> None:
-    """The policy must stand in the environment before torch's thread library is loaded."""
+    """The policy, and how long to wait awake, must stand in the environment before torch's thread library is loaded."""
     code = (
         "import os, sys; from engine.pipelines.build import let_waiting_threads_sleep as rest; rest(); "
-        "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+        "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'], os.environ['GOMP_SPINCOUNT'])"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "PASSIVE"]
+    assert found.stdout.split() == ["False", "PASSIVE", "1000"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library's memory is arranged on Linux only")

@@ -76,6 +76,20 @@ def test_decoding_gives_the_picture_of_diffusers_pipeline(tiny_model: TinyModel,
     torch.testing.assert_close(ours / 2 + 0.5, as_pixels, atol=2e-6, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_a_folded_autoencoder_gives_the_pictures_of_diffusers_own() -> None:
+    from diffusers import AutoencoderTiny
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        vae = AutoencoderTiny(num_encoder_blocks=(0, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 0), scaling_factor=2.0).eval()
+    autoencoder, rgb = Autoencoder(vae, dtype=torch.float32), picture()
+    latents = vae.encode(rgb).latents
+    torch.testing.assert_close(autoencoder.encode(rgb), 2 * latents, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(autoencoder.decode(2 * latents), vae.decode(latents).sample.clamp(-1, 1), atol=1e-5, rtol=1e-5)
+    assert len(list(vae.encoder.layers)) == 8  # which stays diffusers' own
+
+
 def test_encoding_twice_gives_the_same_latents(tiny_model: TinyModel) -> None:
     for kind in ("sd15", "flow"):
         autoencoder = part(tiny_model, kind)

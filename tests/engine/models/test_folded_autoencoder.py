@@ -146,6 +146,13 @@ def test_other_autoencoders_stay_as_they_are() -> None:
     assert frozen_encoder(other := nn.Identity()) is other and frozen_decoder(other) is other
 
 
+def test_it_folds_without_a_device() -> None:
+    """As what counts operations does."""
+    vae = tiny().to("meta")
+    rgb = torch.empty(1, 3, 16, 24, device="meta")
+    assert frozen_decoder(vae.decoder)(frozen_encoder(vae.encoder)(rgb)).shape == rgb.shape
+
+
 def test_gradients_are_those_through_diffusers_layers() -> None:
     vae = tiny().double()
     rgb = normal(2, 3, 16, 24).clamp(-1, 1)

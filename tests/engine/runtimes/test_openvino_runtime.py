@@ -69,6 +69,20 @@ def test_denoiser_and_autoencoder_of_every_kind_answer_as_in_torch(tiny_model: C
 
 
 @torch.inference_mode()
+def test_a_folded_autoencoder_answers_as_diffusers_own_at_every_size() -> None:
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(1)
+    vae = AutoencoderTiny(num_encoder_blocks=(0, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 0), latent_channels=8).eval()
+    autoencoder = Autoencoder(vae, dtype=torch.float32, runtime=(ours := runtime()))
+    for rgb in (picture(64), picture(64)[..., :40], picture(32, rows=3)):
+        latents = vae.encode(rgb).latents
+        torch.testing.assert_close(autoencoder.encode(rgb), latents, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(autoencoder.decode(latents), vae.decode(latents).sample.clamp(-1, 1), atol=1e-3, rtol=1e-3)
+    assert ours.name == "OpenVINO f32"
+
+
+@torch.inference_mode()
 def test_bfloat16_stays_near_torch() -> None:
     network, ours = Convolution(dtype=torch.bfloat16), runtime()
     expected = network(picture())
