@@ -113,9 +113,13 @@ def looks(keys: Tensor, values: Tensor) -> Tensor:
     return torch.nn.functional.normalize(means, dim=-1, eps=1e-8)
 
 
-def likeness(sinks: Tensor, new: Tensor) -> Tensor:
-    """(cos of the keys + cos of the values) / 2 of sinks [B, s, 2, W] and a frame [B, 1, 2, W], given as `looks`: [B, s]."""
-    return (sinks * new).sum((-1, -2)) / 2.0
+def place_of(sinks: Tensor, keys: Tensor, values: Tensor, limit: Tensor, otherwise: Tensor) -> Tensor:
+    """The slots [B] of frames with these keys and values [B, 1, T, H, D]: of the sink that resembles them least, if
+    (cos of the keys + cos of the values) / 2 lies under the limit [B]. sinks: their `looks` [B, s, 2, W]. otherwise: int64 [B].
+    """
+    alike = (sinks * looks(keys, values)).sum((-1, -2)) / 2.0
+    least, place = alike.min(dim=-1)
+    return torch.where(least < limit, place, otherwise)
 
 
 class AdaptiveSinks(CachePolicy):
@@ -142,6 +146,7 @@ class AdaptiveSinks(CachePolicy):
         self._chosen = torch.zeros(shape, dtype=torch.int64, device=cache.device)
         self._sink_looks = torch.zeros((*shape, self.sinks, 2, width), device=cache.device)
         self._limit = torch.full((cache.rows,), NEVER, device=cache.device)
+        self._place = cache.through(place_of)
         self._used: dict[int, int] = {}
 
     def reset(self, cache: KVCache) -> None:
@@ -194,6 +199,7 @@ class AdaptiveSinks(CachePolicy):
             self._chosen[layer, low:high] = slots[:, -1]
             return slots
         if key.decides:
-            least, place = likeness(self._sink_looks[layer, low:high], looks(keys, values)).min(dim=-1)
-            torch.where(least < self._limit[low:high], place, slots[:, 0], out=self._chosen[layer, low:high])
+            self._chosen[layer, low:high] = self._place(
+                self._sink_looks[layer, low:high], keys, values, self._limit[low:high], slots[:, 0]
+            )
         return self._chosen[layer, low:high, None]

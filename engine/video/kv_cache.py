@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.video.positions import EMPTY, PositionPolicy, Rope, exact
+from engine.video.through import Through, as_is
 
 if TYPE_CHECKING:
     from engine.video.cache_policies import CachePolicy
@@ -41,12 +42,21 @@ class KVCache:
 
     B: one row for each denoising step that keeps its own cache. L': L where slots are chosen layer by layer, else 1.
     queries: [L, B, T, H, D] of the newest frame, only if a policy wants to know what is attended to. serial: no two caches share it.
+    through: what functions that policies call in every layer go through.
     """
 
     def __init__(
-        self, shape: CacheShape, *, rows: int, device: torch.device, dtype: torch.dtype, per_layer: bool, queries: bool = False
+        self,
+        shape: CacheShape,
+        *,
+        rows: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        per_layer: bool,
+        queries: bool = False,
+        through: Through = as_is,
     ) -> None:
-        self.shape, self.rows, self.per_layer = shape, rows, per_layer
+        self.shape, self.rows, self.per_layer, self.through = shape, rows, per_layer, through
         self.serial = next(_serial)
         full = (shape.layers, rows, shape.slots, shape.tokens, shape.heads, shape.head_dim)
         self.keys = torch.zeros(full, device=device, dtype=dtype)

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine.video.through import Through, as_is
+
 THETA = 10_000.0
 EMPTY = float("inf")
 """What a slot that holds nothing says instead of its frame."""
@@ -41,24 +43,38 @@ def turns_of(radians: Tensor) -> Tensor:
     return torch.stack((torch.stack((cos, cos), -1), torch.stack((-sin, sin), -1))).flatten(-2)
 
 
-def turned(x: Tensor, turns: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The neighbouring pairs of the last dimension of x [..., 2 n] turned by `turns`, computed in float32. out: where to, unless a
-    gradient is wanted."""
-    other = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    if out is None:
-        return torch.addcmul(x * turns[0], other, turns[1]).to(x.dtype)
-    return torch.addcmul(x * turns[0], other, turns[1], out=out)
+def turned(x: Tensor, turns: Tensor) -> Tensor:
+    """The neighbouring pairs of the last dimension of x [..., 2 n] turned by `turns`, computed in float32."""
+    return torch.addcmul(x * turns[0], _swapped(x), turns[1]).to(x.dtype)
+
+
+def turned_first(x: Tensor, turns: Tensor) -> Tensor:
+    """A copy of x [..., D] whose first channels are turned, as many as `turns` has. Not for gradients."""
+    size = turns.shape[-1]
+    copy, first = x.clone(memory_format=torch.contiguous_format), x[..., :size]
+    torch.addcmul(first * turns[0], _swapped(first), turns[1], out=copy[..., :size])
+    return copy
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """Each two neighbours of the last dimension in each other's place."""
+    swapped: Tensor = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return swapped
 
 
 class Rope:
-    """The rotary embedding of one latent size: height x width tokens a frame, heads of `head_dim` channels."""
+    """The rotary embedding of one latent size: height x width tokens a frame, heads of `head_dim` channels.
 
-    def __init__(self, head_dim: int, *, height: int, width: int, device: torch.device) -> None:
+    through: what the turning goes through.
+    """
+
+    def __init__(self, head_dim: int, *, height: int, width: int, device: torch.device, through: Through = as_is) -> None:
+        self._turned, self._turned_first = through(turned), through(turned_first)
         self.time_size, row_size, column_size = axis_sizes(head_dim)
         rows = angles(torch.arange(height, device=device), row_size)[:, None].expand(-1, width, -1)
         columns = angles(torch.arange(width, device=device), column_size)[None].expand(height, -1, -1)
         still = rows.new_zeros((height, width, self.time_size // 2))
-        self._space = turns_of(torch.cat((still, rows, columns), dim=-1).flatten(0, 1)[:, None])
+        self._space = turns_of(torch.cat((still, rows, columns), dim=-1).flatten(0, 1)[None, None, :, None])
         self._frequencies = angles(torch.ones((), device=device), self.time_size)
 
     def turns(self, places: Tensor) -> Tensor:
@@ -67,23 +83,20 @@ class Rope:
 
     def with_space(self, turns: Tensor) -> Tensor:
         """From turns in time [2, B, F, n] to those of all channels of T tokens, [2, B, F, T, 1, D]."""
-        space = self._space[:, None, None, ..., self.time_size :].expand(-1, *turns.shape[1:3], -1, -1, -1)
+        space = self._space[..., self.time_size :].expand(-1, *turns.shape[1:3], -1, -1, -1)
         return torch.cat((turns[:, :, :, None, None].expand(*space.shape[:-1], -1), space), dim=-1)
 
     def in_space(self, x: Tensor) -> Tensor:
         """Turn x [B, F, T, H, D] by the places of its T tokens; the channels of time stay."""
-        return self.in_both(x, self._space)
+        return self._turned(x, self._space)
 
     def in_both(self, x: Tensor, turns: Tensor) -> Tensor:
         """Turn x [B, F, T, H, D] by space and time at once, as `with_space` tells."""
-        return turned(x, turns, out=torch.empty_like(x))
+        return self._turned(x, turns)
 
     def in_time(self, x: Tensor, turns: Tensor) -> Tensor:
-        """A copy of x [B, F, T, H, D] turned in time, [2, B, F, n]; the channels of space stay."""
-        copy = x.clone()
-        time = x[..., : self.time_size]
-        turned(time, turns[:, :, :, None, None], out=copy[..., : self.time_size])
-        return copy
+        """Turn x [B, F, T, H, D] in time, [2, B, F, n]; the channels of space stay."""
+        return self._turned_first(x, turns[:, :, :, None, None])
 
 
 class PositionPolicy(Protocol):
