@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
+from engine.models import compiled_blocks
+from engine.models.catalogue import resolve
 from engine.models.compiled_blocks import are_compiled, compile_blocks, compile_norms, obstacle
 from engine.models.video_codec import StreamVae
 from engine.models.video_denoiser import VideoDenoiser
 from engine.models.video_policies import VideoPolicies
 from engine.pipelines.denoising import DenoisingHere
+from engine.pipelines.video_build import load_model
 from engine.pipelines.video_parts import DenoisingKind
+from engine.settings import Settings
 from engine.video.schedule import FlowGrid
 from engine.video.schedulers import Chunk
 from tests.engine.models.test_video_codec import clip, wan_vae
@@ -81,3 +86,13 @@ def test_where_nothing_compiles_it_is_told_why(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch, "compile", broken)
     assert "no Triton" in obstacle(CPU) or "C++" in obstacle(CPU)
+
+
+def test_a_video_model_goes_on_as_it_is_where_nothing_compiles(tiny_wan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Settings(model=str(tiny_wan), accelerate="compile")
+    monkeypatch.setattr(compiled_blocks, "obstacle", lambda device: "no compiler")
+    loaded, notes = load_model(asked, resolve(str(tiny_wan)), CPU, torch.float32, live=False)
+    assert notes == ["no compiler; meanwhile torch runs the model as it is"] and not are_compiled(loaded.transformer)
+    monkeypatch.setattr(compiled_blocks, "obstacle", lambda device: "")
+    loaded, notes = load_model(asked, resolve(str(tiny_wan)), CPU, torch.float32, live=False)
+    assert notes == [] and are_compiled(loaded.transformer)
