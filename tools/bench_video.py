@@ -2,12 +2,12 @@
 
 Usage: python tools/bench.py video --random-weights wan-1.3b|wan-14b|tiny [--policies ROW] | --model M  [--size WxH] [--steps 1,2,4]
        [--scheduler sequential,stream_batch,clean_rerun] [--codec own,tiny] [--chunks N] [--warm-up N] [--input-fps F]
-       [--cuda-graph on|off|both] [--ceilings measured|published] [--no-peer] [--linears native|fp8]
+       [--cuda-graph on|off|both] [--ceilings measured|published] [--no-peer] [--linears native|fp8] [--compile on|off]
        [--device D] [--dtype T] [--threads N] [--json FILE]
 
 Every case runs as fast as it goes, then live at a steady input rate. The peer is diffusers' WanTransformer3DModel over the same
 weights without a KV cache: to denoise a chunk it takes the whole window through the network, as its own pipelines do.
---linears fp8 is for our own calls alone: neither the peer nor the roofline reckons with it.
+--linears fp8 and --compile on are for our own calls alone: neither the peer nor the roofline reckons with them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from rich.console import Console
 from engine.control.live_values import LiveValues
 from engine.gpu.devices import choose_device, device_text, set_threads
 from engine.gpu.host_memory import keep_freed_memory
+from engine.models import compiled_blocks
 from engine.models.catalogue import ModelCard, resolve
 from engine.models.linears import obstacle, to_float8
 from engine.models.prompt_encoder import PromptEncoder
 from engine.models.video_weights import LoadedVideoModel, load_video
-from engine.pipelines.video_build import assemble, video_dtype
+from engine.pipelines.video_build import assemble, compile_parts, video_dtype
 from engine.pipelines.video_parts import cache_policy, largest_chunk, runs_with
 from engine.settings import DTYPES, LINEARS, Settings, SettingsError, parse_size
 from tools.bench_input import either, whole_numbers
@@ -154,6 +155,8 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
         torch.backends.cudnn.benchmark = True  # as in a live run
     if asked.linears == "fp8" and (why := obstacle(device, dtype)):
         raise SettingsError(why)
+    if asked.compile == "on" and (why := compiled_blocks.obstacle(device)):
+        raise SettingsError(why)
     models = Models(asked, device, dtype)
     loaded = models.with_codec(asked.codec[0])
     check(asked, loaded)
@@ -170,6 +173,8 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
         loaded = models.with_codec(case.codec)
         if asked.linears == "fp8":
             to_float8(loaded.transformer)  # after the peer
+        if asked.compile == "on":
+            compile_parts(loaded)
         row = replace(measure(case, loaded, texts, asked, (width, height)), peer_call_ms=peer)
         rows.append(beside_roofline(row, loaded, (width, height), ceilings))
         gc.collect()  # the stream and its graphs
@@ -194,6 +199,7 @@ def _facts(
         "device": device_text(device),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "linears": asked.linears,
+        "compile": asked.compile,
         "torch": torch.__version__,
         "threads": threads,
         "machine": platform.platform(),
@@ -234,6 +240,7 @@ def add_to(families: Any) -> None:
     video.add_argument("--device", default="auto")
     video.add_argument("--dtype", choices=DTYPES, default="auto")
     video.add_argument("--linears", choices=LINEARS, default="native")
+    video.add_argument("--compile", choices=("on", "off"), default="off", help="as run --accelerate compile")
     video.add_argument("--threads", type=int, default=0, help="on a CPU; 0 = all processors")
     video.add_argument("--no-peer", dest="peer", action="store_false")
     video.add_argument("--json", type=Path)

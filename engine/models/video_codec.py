@@ -124,6 +124,13 @@ def _same_shape(old: Any, new: Any) -> bool:
     return bool(old is new or (isinstance(old, Tensor) and isinstance(new, Tensor) and old.shape == new.shape))
 
 
+def to_channels_last(vae: Any) -> None:
+    """Lay the weights of the convolutions out with their channels last, as tensor cores want them; what they compute stays."""
+    for weight in vae.parameters():
+        if weight.ndim in (4, 5):
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last if weight.ndim == 4 else torch.channels_last_3d)
+
+
 class StreamVae:
     """diffusers' AutoencoderKLWan, streamed: bit for bit what its own encode and decode give for the whole clip.
 
@@ -141,6 +148,8 @@ class StreamVae:
         weights = next(vae.parameters())
         self._vae = vae
         self._dtype = weights.dtype
+        last = vae.encoder.conv_in.weight.stride(1) == 1
+        self._layout = torch.channels_last_3d if last else torch.contiguous_format
         self.latent_channels = int(config.z_dim)
         self.factor = int(config.scale_factor_spatial)
         self._input_latents = input_latents
@@ -162,7 +171,7 @@ class StreamVae:
 
     def _encode(self, pictures: Tensor, cache: FeatureCache) -> Tensor:
         check_picture_count(pictures.shape[1], first=cache.is_new, pictures_per_latent=4)
-        x = pictures.transpose(1, 2).to(self._dtype)
+        x = pictures.transpose(1, 2).to(self._dtype, memory_format=self._layout)
         parts = []
         if cache.is_new:
             parts.append(cache.run(self._vae.encoder, x[:, :, :1]))
@@ -176,7 +185,7 @@ class StreamVae:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """As VideoCodec.decode: normalised latents [B, F, C, h, w] to pictures in the precision of the weights."""
-        z = (latents.float() * self._std + self._mean).to(self._dtype).transpose(1, 2)
+        z = (latents.float() * self._std + self._mean).transpose(1, 2).to(self._dtype, memory_format=self._layout)
         parts = []
         for frame in z.split(1, dim=2):
             first = self._decoder_cache.is_new

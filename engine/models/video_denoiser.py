@@ -1,8 +1,8 @@
 """diffusers' WanTransformer3DModel as the network of a video stream: latents, timesteps, prompts and a way through the KV cache in,
 velocity out.
 
-The model's own modules do the work; attention gets a processor that reads and writes the cache (engine/video/kv_cache.py) and one
-that takes the prompt's keys and values as they were computed once. It can run a part of the layers, for a ring of ranks.
+The model's own modules do the work; attention gets the processors of video_attention.py. It can run a part of the layers, for a
+ring of ranks.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
 from engine.gpu.graphs import GraphedCalls
-from engine.models.linears import shared_input
+from engine.models.compiled_blocks import are_compiled, compiler_of
+from engine.models.video_attention import CachedAttention, PromptAttention, untraced
 from engine.video.cache_policies import CachePolicy
 from engine.video.kv_cache import CacheAccess, CacheShape, KVCache
 from engine.video.positions import Rope
@@ -29,58 +29,10 @@ class PromptKeysValues:
     pairs: tuple[tuple[Tensor, Tensor], ...]
 
 
-class CachedAttention:
-    """Self-attention over the cache. layer: among those that the cache holds. `rotary_emb` brings the call's CacheAccess."""
-
-    def __init__(self, layer: int) -> None:
-        self._layer = layer
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        rotary_emb: CacheAccess | None = None,
-    ) -> Tensor:
-        """hidden_states [B, F T, width] to the same shape."""
-        assert rotary_emb is not None
-        hidden = shared_input(hidden_states, attn.to_q, attn.to_k, attn.to_v)
-        query, key = attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(hidden))
-        heads = [tensor.unflatten(2, (attn.heads, -1)) for tensor in (query, key, attn.to_v(hidden))]
-        query, keys, values, mask = rotary_emb.layer(self._layer, *heads)
-        return _out(attn, dispatch_attention_fn(query, keys, values, attn_mask=mask))
-
-
-class PromptAttention:
-    """Cross-attention to keys and values that are there already. `encoder_hidden_states` brings them for every layer."""
-
-    def __init__(self, layer: int) -> None:
-        self._layer = layer
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Sequence[tuple[Tensor, Tensor]] = (),
-        attention_mask: Tensor | None = None,
-        rotary_emb: None = None,
-    ) -> Tensor:
-        """hidden_states [B, F T, width] to the same shape."""
-        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        keys, values = encoder_hidden_states[self._layer]
-        return _out(attn, dispatch_attention_fn(query, keys.to(query.dtype), values.to(query.dtype)))
-
-
-def _out(attn: Any, attended: Tensor) -> Tensor:
-    projected: Tensor = attn.to_out[1](attn.to_out[0](attended.flatten(2, 3)))
-    return projected
-
-
 class VideoDenoiser:
     """An engine.video.rollout.Network over blocks [first, last) of a WanTransformer3DModel, all of them if not told.
 
-    cuda_graph: capture one graph for each way a call branches.
+    cuda_graph: capture one graph for each way a call branches. If the model's blocks are compiled, so is what is done beside them.
     """
 
     def __init__(self, model: Any, *, blocks: tuple[int, int] | None = None, cuda_graph: bool = False) -> None:
@@ -90,9 +42,11 @@ class VideoDenoiser:
         self.first, self.last = first, last
         self._graphs = GraphedCalls(enabled=cuda_graph)
         self._joined: tuple[tuple[object, ...], list[Tensor]] = ((), [])
+        self._through = compiler_of(model)
+        cached, prompted = (untraced(kind) if are_compiled(model) else kind for kind in (CachedAttention, PromptAttention))
         for layer, block in enumerate(self._blocks):
-            block.attn1.set_processor(CachedAttention(layer))
-            block.attn2.set_processor(PromptAttention(layer))
+            block.attn1.set_processor(cached(layer, self._through))
+            block.attn2.set_processor(prompted(layer, self._through))
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +66,9 @@ class VideoDenoiser:
     def rope(self, height: int, width: int) -> Rope:
         """The rotary embedding of a latent of height x width."""
         rows, columns = self.tokens(height, width)
-        return Rope(self._model.config.attention_head_dim, height=rows, width=columns, device=self.device)
+        return Rope(
+            self._model.config.attention_head_dim, height=rows, width=columns, device=self.device, through=self._through
+        )
 
     def make_cache(self, height: int, width: int, *, policy: CachePolicy, rows: int, scratch: int = 0) -> KVCache:
         """An empty cache for these blocks and latents of height x width."""
@@ -126,8 +82,9 @@ class VideoDenoiser:
             head_dim=config.attention_head_dim,
         )
         return KVCache(
-            shape, rows=rows, device=self.device, dtype=self.dtype, per_layer=policy.per_layer, queries=policy.wants_queries
-        )
+            shape, rows=rows, device=self.device, dtype=self.dtype, per_layer=policy.per_layer, queries=policy.wants_queries,
+            through=self._through,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def prompt(self, tokens: Tensor) -> PromptKeysValues:

@@ -12,6 +12,7 @@ import torch
 from engine.control.live_values import Snapshot
 from engine.frames import Frame, PixelFormat
 from engine.gpu.devices import choose_dtype, device_text
+from engine.models import compiled_blocks as compiling
 from engine.models.linears import are_float8, obstacle, to_float8
 from engine.models.model_card import ModelCard, ModelError
 from engine.models.prompt_encoder import PromptEncoder
@@ -83,15 +84,16 @@ def _built(
         close=(lambda: None) if team is None else team.close,
     )
     stream.device = device_text(device) if team is None else f"{device_text(device)}, first of {settings.ranks} ranks"
-    if live and device.type == "cuda":
-        log.info("the first chunks took %.1f s to prepare", warm_up(stream, values))
+    compiled = settings.accelerate == "compile"
+    if live and (compiled or device.type == "cuda"):
+        (log.warning if compiled else log.info)("the first chunks took %.1f s to prepare", warm_up(stream, values))
     return stream
 
 
 def unused_settings(settings: Settings) -> list[str]:
     """What was asked for by a setting that a video model does not know."""
-    if settings.accelerate in ("openvino", "compile"):
-        return [f"--accelerate {settings.accelerate} does not go with video models yet; torch runs them as they are"]
+    if settings.accelerate == "openvino":
+        return ["--accelerate openvino does not go with video models yet; torch runs them as they are"]
     return []
 
 
@@ -111,7 +113,20 @@ def load_model(
             notes.append(f"{why}; meanwhile they run in {PRECISIONS[dtype]}")
         else:
             to_float8(loaded.transformer)
+    if settings.accelerate == "compile":
+        if why := compiling.obstacle(device):
+            notes.append(f"{why}; meanwhile torch runs the model as it is")
+        else:
+            compile_parts(loaded)
     return loaded, notes
+
+
+def compile_parts(loaded: LoadedVideoModel) -> None:
+    """Have torch compile what of a video model it can; the work itself is done at the first call of each set of shapes."""
+    if loaded.transformer is not None:
+        compiling.compile_blocks(loaded.transformer)
+    if loaded.vae is not None:
+        compiling.compile_norms(loaded.vae)
 
 
 def _with_autoencoder(
@@ -172,7 +187,8 @@ def assemble(
     )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(loaded.device), str(loaded.dtype).removeprefix("torch.")
     fp8 = ", fp8 linears" if are_float8(loaded.transformer) else ""
-    stream.runtime = f"torch {PRECISIONS[loaded.dtype]}{fp8}"
+    how = "torch.compile" if compiling.are_compiled(loaded.transformer) else "torch"
+    stream.runtime = f"{how} {PRECISIONS[loaded.dtype]}{fp8}"
     return stream
 
 

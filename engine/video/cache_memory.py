@@ -69,7 +69,7 @@ class TwoMemories(CachePolicy):
             for memory, rate in enumerate(self.rates):
                 for tensor in (cache.keys, cache.values):
                     average_into(tensor[:, row], self.window + memory, slot, 1.0 if n == 0 else rate)
-                cache.written[:, row, self.window + memory] = between(self.sinks, memory, len(self.rates))
+                cache.written[:, row, self.window + memory].fill_(between(self.sinks, memory, len(self.rates)))
 
 
 def between(sinks: int, place: int, count: int) -> float:
@@ -113,7 +113,7 @@ class DeepSinks(CachePolicy):
                 target = self.window + n
                 for tensor in (cache.keys, cache.values):
                     tensor[:, row, target] = tensor[:, row, slot]
-                cache.written[:, row, target] = between(self.sinks, n, self.middle)
+                cache.written[:, row, target].fill_(between(self.sinks, n, self.middle))
             else:
                 self._compress(cache, row, slot)
 

@@ -107,6 +107,21 @@ class CachePolicy:
 RingWithSinks = CachePolicy
 
 
+def looks(keys: Tensor, values: Tensor) -> Tensor:
+    """The directions of the means over the tokens of keys and values [..., T, H, D]: float32 [..., 2, H D]."""
+    means = torch.stack([tensor.mean(-3, dtype=torch.float32).flatten(-2) for tensor in (keys, values)], dim=-2)
+    return torch.nn.functional.normalize(means, dim=-1, eps=1e-8)
+
+
+def place_of(sinks: Tensor, keys: Tensor, values: Tensor, limit: Tensor, otherwise: Tensor) -> Tensor:
+    """The slots [B] of frames with these keys and values [B, 1, T, H, D]: of the sink that resembles them least, if
+    (cos of the keys + cos of the values) / 2 lies under the limit [B]. sinks: their `looks` [B, s, 2, W]. otherwise: int64 [B].
+    """
+    alike = (sinks * looks(keys, values)).sum((-1, -2)) / 2.0
+    least, place = alike.min(dim=-1)
+    return torch.where(least < limit, place, otherwise)
+
+
 class AdaptiveSinks(CachePolicy):
     """A sink that no longer resembles the picture is renewed (StreamDiffusionV2, Feng et al. 2025, section 4.2).
 
@@ -129,9 +144,9 @@ class AdaptiveSinks(CachePolicy):
         width = cache.shape.heads * cache.shape.head_dim
         self._head = torch.zeros(shape, dtype=torch.int64, device=cache.device)
         self._chosen = torch.zeros(shape, dtype=torch.int64, device=cache.device)
-        self._sink_keys = torch.zeros((*shape, self.sinks, width), device=cache.device)
-        self._sink_values = torch.zeros_like(self._sink_keys)
+        self._sink_looks = torch.zeros((*shape, self.sinks, 2, width), device=cache.device)
         self._limit = torch.full((cache.rows,), NEVER, device=cache.device)
+        self._place = cache.through(place_of)
         self._used: dict[int, int] = {}
 
     def reset(self, cache: KVCache) -> None:
@@ -144,7 +159,7 @@ class AdaptiveSinks(CachePolicy):
     def restart_row(self, row: int, *, taken: int) -> None:
         """The ring starts at its first slot again."""
         super().restart_row(row, taken=taken)
-        self._head[:, row] = max(taken - self.window, 0) % (self.window - self.sinks)
+        self._head[:, row].fill_(max(taken - self.window, 0) % (self.window - self.sinks))
         self._used.pop(row, None)
 
     def copy_row(self, source: int, target: int) -> None:
@@ -166,10 +181,9 @@ class AdaptiveSinks(CachePolicy):
         if full:
             self._used[row] = len(placement.slots)
         elif placement.evicted:  # the window fills up within this chunk
-            self._head[:, row] = len(placement.evicted) % ring
-        self._limit[row] = self.threshold if full and len(placement.slots) == 1 else NEVER
-        self._sink_keys[:, row] = cache.keys[:, row, : self.sinks].float().mean(2).flatten(2)
-        self._sink_values[:, row] = cache.values[:, row, : self.sinks].float().mean(2).flatten(2)
+            self._head[:, row].fill_(len(placement.evicted) % ring)
+        self._limit[row : row + 1].fill_(self.threshold if full and len(placement.slots) == 1 else NEVER)
+        self._sink_looks[:, row] = looks(cache.keys[:, row, : self.sinks], cache.values[:, row, : self.sinks])
 
     def slot_tensor(self, cache: KVCache, row: int, placement: Placement) -> Tensor:
         """The ring's places, which layers may have reached at different times."""
@@ -185,9 +199,7 @@ class AdaptiveSinks(CachePolicy):
             self._chosen[layer, low:high] = slots[:, -1]
             return slots
         if key.decides:
-            means = (keys.float().mean(2).flatten(2), values.float().mean(2).flatten(2))
-            sinks = (self._sink_keys[layer, low:high], self._sink_values[layer, low:high])
-            alike = sum(torch.cosine_similarity(sink, mean, dim=-1) for sink, mean in zip(sinks, means, strict=True)) / 2.0
-            least, place = torch.as_tensor(alike).min(dim=-1)
-            self._chosen[layer, low:high] = torch.where(least < self._limit[low:high], place, slots[:, 0])
+            self._chosen[layer, low:high] = self._place(
+                self._sink_looks[layer, low:high], keys, values, self._limit[low:high], slots[:, 0]
+            )
         return self._chosen[layer, low:high, None]

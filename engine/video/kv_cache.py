@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.video.positions import EMPTY, PositionPolicy, Rope, exact
+from engine.video.through import Through, as_is
 
 if TYPE_CHECKING:
     from engine.video.cache_policies import CachePolicy
@@ -41,12 +42,21 @@ class KVCache:
 
     B: one row for each denoising step that keeps its own cache. L': L where slots are chosen layer by layer, else 1.
     queries: [L, B, T, H, D] of the newest frame, only if a policy wants to know what is attended to. serial: no two caches share it.
+    through: what functions that policies call in every layer go through.
     """
 
     def __init__(
-        self, shape: CacheShape, *, rows: int, device: torch.device, dtype: torch.dtype, per_layer: bool, queries: bool = False
+        self,
+        shape: CacheShape,
+        *,
+        rows: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        per_layer: bool,
+        queries: bool = False,
+        through: Through = as_is,
     ) -> None:
-        self.shape, self.rows, self.per_layer = shape, rows, per_layer
+        self.shape, self.rows, self.per_layer, self.through = shape, rows, per_layer, through
         self.serial = next(_serial)
         full = (shape.layers, rows, shape.slots, shape.tokens, shape.heads, shape.head_dim)
         self.keys = torch.zeros(full, device=device, dtype=dtype)
@@ -64,10 +74,10 @@ class KVCache:
     def clear(self, row: int | None = None, *, first: int = 0) -> None:
         """Empty the slots of a row, or of all, from slot `first` on. What the memory holds does not matter any more."""
         rows = slice(None) if row is None else slice(row, row + 1)
-        self.written[:, rows, first:] = EMPTY
+        self.written[:, rows, first:].fill_(EMPTY)
         # A number that is not finite would spoil attention even under a mask.
-        self.keys[:, rows, first:] = 0.0
-        self.values[:, rows, first:] = 0.0
+        self.keys[:, rows, first:].zero_()
+        self.values[:, rows, first:].zero_()
 
     def behind(self, first: int) -> KVCache:
         """The slots from `first` on, as a cache of their own over the same memory."""
@@ -82,10 +92,14 @@ class KVCache:
         for tensor in (self.keys, self.values, self.written):
             tensor[:, target] = tensor[:, source]
 
+    def row_numbers(self, rows: tuple[int, int]) -> Tensor:
+        """0.. [B, 1] for rows [lo, hi), counted from the first of them: beside slots [B, F] an index."""
+        return self._row[: rows[1] - rows[0]]
+
     def write(self, layer: int, rows: tuple[int, int], slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Keys and values [B, F, T, H, D] of one layer into slots [B, F] of rows [lo, hi)."""
         low, high = rows
-        places = (self._row[: high - low], slots)
+        places = (self.row_numbers(rows), slots)
         self.keys[layer, low:high].index_put_(places, keys.to(self.keys.dtype))
         self.values[layer, low:high].index_put_(places, values.to(self.values.dtype))
 
@@ -104,10 +118,22 @@ class CallKey:
     decides: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a layer's frames go and what it attends to: slots [B, F] written; turns by space and time of these frames, and in time
+    of the slots read (none where keys are kept turned); mask as `CacheAccess.layer` gives it."""
+
+    slots: Tensor
+    turns: Tensor
+    window_turns: Tensor | None
+    mask: Tensor | None
+
+
 class CacheAccess:
     """One network call's way through the cache.
 
-    Tensors: `slots` [1 or L, B, F] int64, and `positions` [B, F], the frames' numbers.
+    Tensors: `slots` [1 or L, B, F] int64, and `positions` [B, F], the frames' numbers. What follows from them alone is worked out
+    once, for all layers.
     """
 
     def __init__(
@@ -115,7 +141,8 @@ class CacheAccess:
     ) -> None:
         self.key, self.tensors = key, tensors
         self.cache, self._policy, self._positions, self._rope = cache, policy, positions, rope
-        self._shared: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self._shared: Seen | None = None
+        self._ahead: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> CacheAccess:
         """The same call over other tensors."""
@@ -129,26 +156,36 @@ class CacheAccess:
         mask: bool [B, 1, 1, N], or None if every token counts. layer: counted among those of the cache.
         """
         frames = (self.key.frames, -1)
-        query, key, value = (tensor.unflatten(1, frames) for tensor in (query, key, value))
-        query, key = self._rope.in_space(query), self._rope.in_space(key)
-        if self.cache.queries is not None:
-            low, high = self.key.rows
-            self.cache.queries[layer, low:high] = query[:, -1].to(self.cache.queries.dtype)
-        if self._positions.baked:
-            key = self._rope.in_time(key, self.tensors["positions"])
-        slots, places, mask = self._places(layer, key, value)
-        self.cache.write(layer, self.key.rows, slots, key, value)
         (low, high), (begin, end) = self.key.rows, self.key.reads
+        query, key, value = (tensor.unflatten(1, frames) for tensor in (query, key, value))
+        if self.cache.queries is not None:
+            self.cache.queries[layer, low:high] = self._rope.in_space(query[:, -1:])[:, 0].to(self.cache.queries.dtype)
+        key = self._rope.in_both(key, self._turns_ahead()[0]) if self._positions.baked else self._rope.in_space(key)
+        seen = self._seen(layer, key, value)
+        self.cache.write(layer, self.key.rows, seen.slots, key, value)
         keys, values = self.cache.keys[layer, low:high, begin:end], self.cache.values[layer, low:high, begin:end]
-        if self._positions.baked:
-            query = self._rope.in_time(query, self.tensors["positions"])
-        else:
-            keys = self._rope.in_time(keys, places)
-            query = self._rope.in_time(query, places.gather(1, slots - begin))
-        return query.flatten(1, 2), keys.flatten(1, 2).to(query.dtype), values.flatten(1, 2).to(query.dtype), mask
+        if seen.window_turns is not None:
+            keys = self._rope.in_time(keys, seen.window_turns)
+        query = self._rope.in_both(query, seen.turns)
+        return query.flatten(1, 2), keys.flatten(1, 2).to(query.dtype), values.flatten(1, 2).to(query.dtype), seen.mask
 
-    def _places(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Slots [B, F] written, places in time [B, N] of the slots read, mask; worked out once where layers do not differ."""
+    def _turns_ahead(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What is known before any layer has run, if a frame's place is its number: the turns of the call's frames by space and time
+        and in time alone, and in time [2, L', B, N, n] of the slots read, as they are before."""
+        if self._ahead is None:
+            (low, high), (begin, end) = self.key.rows, self.key.reads
+            own = self._rope.turns(self.tensors["positions"])
+            window = None if self._positions.baked else self._window_turns(self.cache.written[:, low:high, begin:end])
+            self._ahead = (self._rope.with_space(own), own, window)
+        return self._ahead
+
+    def _window_turns(self, seen: Tensor) -> Tensor:
+        """Turns in time of slots [..., B, N] that hold these numbers."""
+        # An empty slot stands nowhere, and infinitely many turns are not a number, which no mask would hide.
+        return self._rope.turns(self._positions.places(seen).nan_to_num(posinf=0.0))
+
+    def _seen(self, layer: int, key: Tensor, value: Tensor) -> Seen:
+        """Worked out once where layers do not differ."""
         if self._shared is not None:
             return self._shared
         (low, high), (begin, end) = self.key.rows, self.key.reads
@@ -156,12 +193,21 @@ class CacheAccess:
         if self._policy.per_layer:
             slots = self._policy.choose(layer, self.key, slots, key, value)
         written = self.cache.written[layer if self.cache.per_layer else 0, low:high]
-        written.scatter_(1, slots, self.tensors["positions"].to(written.dtype))
-        seen = written[:, begin:end]
-        mask = torch.isfinite(seen).repeat_interleave(self.cache.shape.tokens, dim=1)[:, None, None] if self.key.masked else None
-        # An empty slot stands nowhere, and infinitely many turns are not a number, which no mask would hide.
-        places = self._positions.places(seen).nan_to_num(posinf=0.0)
-        found = (slots, places, mask)
+        if self._positions.numbered:
+            turns, own, window = self._turns_ahead()
+            if window is not None:
+                window = window[:, layer if self.cache.per_layer else 0]
+                window[:, self.cache.row_numbers(self.key.rows), slots - begin if begin else slots] = own
+            written.scatter_(1, slots, self.tensors["positions"].to(written.dtype))
+        else:
+            written.scatter_(1, slots, self.tensors["positions"].to(written.dtype))
+            window = self._window_turns(written[:, begin:end])
+            own = window[:, self.cache.row_numbers(self.key.rows), slots - begin]
+            turns = self._rope.with_space(own)
+        mask = None
+        if self.key.masked:
+            mask = torch.isfinite(written[:, begin:end]).repeat_interleave(self.cache.shape.tokens, dim=1)[:, None, None]
+        found = Seen(slots, turns, window, mask)
         if not self.cache.per_layer:
             self._shared = found
         return found

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine.video.through import Through, as_is
+
 THETA = 10_000.0
 EMPTY = float("inf")
 """What a slot that holds nothing says instead of its frame."""
@@ -35,40 +37,77 @@ def angles(positions: Tensor, size: int) -> Tensor:
     return positions.to(dtype)[..., None] * (1.0 / THETA**exponents)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the neighbouring pairs of the last dimension of x [..., 2 n] by angles given as cos and sin [..., n], float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
+def turns_of(radians: Tensor) -> Tensor:
+    """What `turned` takes for angles [..., n]: the cosines, each twice, and the sines as (-sin, sin), float32 [2, ..., 2 n]."""
+    cos, sin = radians.cos().float(), radians.sin().float()
+    return torch.stack((torch.stack((cos, cos), -1), torch.stack((-sin, sin), -1))).flatten(-2)
+
+
+def turned(x: Tensor, turns: Tensor) -> Tensor:
+    """The neighbouring pairs of the last dimension of x [..., 2 n] turned by `turns`, computed in float32."""
+    return torch.addcmul(x * turns[0], _swapped(x), turns[1]).to(x.dtype)
+
+
+def turned_first(x: Tensor, turns: Tensor) -> Tensor:
+    """A copy of x [..., D] whose first channels are turned, as many as `turns` has. Not for gradients."""
+    size = turns.shape[-1]
+    copy, first = x.clone(memory_format=torch.contiguous_format), x[..., :size]
+    torch.addcmul(first * turns[0], _swapped(first), turns[1], out=copy[..., :size])
+    return copy
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """Each two neighbours of the last dimension in each other's place."""
+    swapped: Tensor = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return swapped
 
 
 class Rope:
-    """The rotary embedding of one latent size: height x width tokens a frame, heads of `head_dim` channels."""
+    """The rotary embedding of one latent size: height x width tokens a frame, heads of `head_dim` channels.
 
-    def __init__(self, head_dim: int, *, height: int, width: int, device: torch.device) -> None:
+    through: what the turning goes through.
+    """
+
+    def __init__(self, head_dim: int, *, height: int, width: int, device: torch.device, through: Through = as_is) -> None:
+        self._turned, self._turned_first = through(turned), through(turned_first)
         self.time_size, row_size, column_size = axis_sizes(head_dim)
         rows = angles(torch.arange(height, device=device), row_size)[:, None].expand(-1, width, -1)
         columns = angles(torch.arange(width, device=device), column_size)[None].expand(height, -1, -1)
-        turns = torch.cat((rows, columns), dim=-1).flatten(0, 1)[:, None]
-        self._space = (turns.cos().float(), turns.sin().float())
+        still = rows.new_zeros((height, width, self.time_size // 2))
+        self._space = turns_of(torch.cat((still, rows, columns), dim=-1).flatten(0, 1)[None, None, :, None])
+        self._frequencies = angles(torch.ones((), device=device), self.time_size)
+
+    def turns(self, places: Tensor) -> Tensor:
+        """The turns [2, ..., n] of places in time [...], for the n channels of time."""
+        return turns_of(places.to(self._frequencies.dtype)[..., None] * self._frequencies)
+
+    def with_space(self, turns: Tensor) -> Tensor:
+        """From turns in time [2, B, F, n] to those of all channels of T tokens, [2, B, F, T, 1, D]."""
+        space = self._space[..., self.time_size :].expand(-1, *turns.shape[1:3], -1, -1, -1)
+        return torch.cat((turns[:, :, :, None, None].expand(*space.shape[:-1], -1), space), dim=-1)
 
     def in_space(self, x: Tensor) -> Tensor:
         """Turn x [B, F, T, H, D] by the places of its T tokens; the channels of time stay."""
-        return torch.cat((x[..., : self.time_size], rotate(x[..., self.time_size :], *self._space)), dim=-1)
+        return self._turned(x, self._space)
 
-    def in_time(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Turn x [B, F, T, H, D] by positions [B, F]; the channels of space stay."""
-        turns = angles(positions, self.time_size)[:, :, None, None]
-        turned = rotate(x[..., : self.time_size], turns.cos().float(), turns.sin().float())
-        return torch.cat((turned, x[..., self.time_size :]), dim=-1)
+    def in_both(self, x: Tensor, turns: Tensor) -> Tensor:
+        """Turn x [B, F, T, H, D] by space and time at once, as `with_space` tells."""
+        return self._turned(x, turns)
+
+    def in_time(self, x: Tensor, turns: Tensor) -> Tensor:
+        """Turn x [B, F, T, H, D] in time, [2, B, F, n]; the channels of space stay."""
+        return self._turned_first(x, turns[:, :, :, None, None])
 
 
 class PositionPolicy(Protocol):
     """How a frame's count becomes the place in time at which attention sees it.
 
     baked: keys are kept turned by time as they were written; otherwise they are turned when attention looks.
+    numbered: a frame's place is its number, whatever else is in the cache.
     """
 
     baked: bool
+    numbered: bool
 
     def advance(self, frames: int) -> int:
         """The number of the first of the next `frames` latent frames."""
@@ -94,6 +133,7 @@ class AbsolutePositions:
     """
 
     baked = True
+    numbered = True
 
     def __init__(self, *, start: int = 0) -> None:
         self._start = self._next = start
@@ -151,6 +191,7 @@ class CacheRelativePositions(AbsolutePositions):
     """
 
     baked = False
+    numbered = False
 
     def places(self, written: Tensor) -> Tensor:
         """Ranks; empty slots, which nobody attends to, come last."""

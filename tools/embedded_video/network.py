@@ -11,7 +11,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 
 from engine.models.video_denoiser import VideoDenoiser
-from engine.video.positions import Rope, angles, axis_sizes, rotate
+from engine.video.positions import Rope, turned
 
 WINDOW = 6  # latent frames that attention sees, the frame's own chunk among them
 
@@ -43,19 +43,13 @@ def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class ClipRope:
     """The rotary embedding of all tokens of a clip in one turn: the product of Rope's turns by space and by time."""
 
-    def __init__(self, rope: Rope, *, head_dim: int, frames: int) -> None:
-        time_size, *_ = axis_sizes(head_dim)
-        places = angles(torch.arange(frames, dtype=torch.float64), time_size)[:, None, None]
-        cos, sin = rope._space  # noqa: SLF001 - the same table, not one like it
-        turns = ((places.cos().float(), cos), (places.sin().float(), sin))
-        tokens = cos.shape[0]
-        self._cos, self._sin = (
-            torch.cat((time.expand(-1, tokens, -1, -1), space.expand(frames, -1, -1, -1)), dim=-1).flatten(0, 1) for time, space in turns
-        )
+    def __init__(self, rope: Rope, *, frames: int) -> None:
+        places = torch.arange(frames, dtype=torch.float64)[None]
+        self._turns = rope.with_space(rope.turns(places))[:, 0].flatten(1, 2)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Turn x [B, F T, H, D]."""
-        return rotate(x, self._cos, self._sin)
+        return turned(x, self._turns)
 
 
 class ClipAttention:
@@ -100,7 +94,7 @@ class ClipDenoiser:
         self._parts = VideoDenoiser(transformer)
         rows, columns = self._parts.tokens(side, side)
         self._tokens, self._frames = rows * columns, frames
-        self._rope = ClipRope(self._parts.rope(side, side), head_dim=transformer.config.attention_head_dim, frames=frames)
+        self._rope = ClipRope(self._parts.rope(side, side), frames=frames)
         for layer, block in enumerate(transformer.blocks):
             block.attn1.set_processor(ClipAttention())
             block.attn2.set_processor(ClipPrompts(layer))

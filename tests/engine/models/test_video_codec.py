@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.models.autoencoder import Autoencoder
 from engine.models.catalogue import resolve
 from engine.models.taehv import SoftClamp, Taehv, fitted
-from engine.models.video_codec import FeatureCache, FrameCodec, StreamVae, VideoCodec, check_picture_count, picture_count
+from engine.models.video_codec import FeatureCache, FrameCodec, StreamVae, VideoCodec, check_picture_count, picture_count, to_channels_last
 from engine.models.video_codec_tiny import StreamTaehv
 from engine.models.weights import load
 
@@ -111,6 +111,18 @@ def test_sessions_share_weights_and_nothing_else() -> None:
         b.encode(second)
         vae.encode(second.transpose(1, 2)[:, :, :1])  # the module's own caches are nobody's
     assert torch.equal(torch.cat(found, dim=1), wanted)
+
+
+def test_channels_last_is_another_layout_and_the_same_pictures() -> None:
+    x, vae = clip(9, height=32, width=48), wan_vae()
+    plain = StreamVae(vae, fixed_caches=True)
+    latents = encoded(plain, x, (1, 4, 4))
+    pictures = decoded(plain, latents, (1, 1, 1))
+    to_channels_last(vae)
+    codec = StreamVae(vae, fixed_caches=True)
+    assert torch.allclose(encoded(codec, x, (1, 4, 4)), latents, atol=1e-5)
+    assert torch.allclose(decoded(codec, latents, (1, 1, 1)), pictures, atol=1e-4)
+    assert any(memory.stride(1) == 1 for memory in codec.memory)
 
 
 @pytest.mark.parametrize("make", [lambda: StreamVae(wan_vae()), lambda: StreamTaehv(taehv())], ids=["wan", "taehv"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
-from engine.video.positions import EMPTY, AbsolutePositions, CacheRelativePositions, ResetPositions, Rope, angles, rotate
+from engine.video.positions import EMPTY, AbsolutePositions, CacheRelativePositions, ResetPositions, Rope, angles, turned, turns_of
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ def test_angles_are_the_formula() -> None:
 
 def test_turning_is_a_rotation_of_pairs() -> None:
     quarter = torch.tensor([math.pi / 2])
-    assert torch.allclose(rotate(torch.tensor([2.0, 3.0]), quarter.cos(), quarter.sin()), torch.tensor([-3.0, 2.0]), atol=1e-6)
+    assert torch.allclose(turned(torch.tensor([2.0, 3.0]), turns_of(quarter)), torch.tensor([-3.0, 2.0]), atol=1e-6)
 
 
 def test_it_is_the_embedding_of_the_published_model() -> None:
@@ -31,16 +31,19 @@ def test_it_is_the_embedding_of_the_published_model() -> None:
     c, s = cos[..., 0::2], sin[..., 1::2]
     expected = torch.stack((even * c - odd * s, even * s + odd * c), -1).flatten(-2)
     rope = Rope(size, height=height, width=width, device=CPU)
-    found = rope.in_time(rope.in_space(x), torch.arange(frames)[None])
-    assert torch.allclose(found.flatten(1, 2), expected, atol=1e-6)
+    turns = rope.turns(torch.arange(frames)[None])
+    for found in (rope.in_time(rope.in_space(x), turns), rope.in_both(x, rope.with_space(turns))):
+        assert torch.allclose(found.flatten(1, 2), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("far", [0, 1_024, 5_000, 10_000_000])
 def test_only_distances_matter_however_long_the_stream_has_run(far: int) -> None:
     rope = Rope(24, height=1, width=1, device=CPU)
     q, k = torch.randn(2, 1, 1, 1, 1, 24, generator=torch.Generator().manual_seed(1))
-    near = (rope.in_time(q, torch.tensor([[7.0]])) * rope.in_time(k, torch.tensor([[3.0]]))).sum()
-    moved = (rope.in_time(q, torch.tensor([[7.0 + far]])) * rope.in_time(k, torch.tensor([[3.0 + far]]))).sum()
+    near, moved = (
+        (rope.in_time(q, rope.turns(torch.tensor([[7.0 + by]]))) * rope.in_time(k, rope.turns(torch.tensor([[3.0 + by]])))).sum()
+        for by in (0, far)
+    )
     assert torch.allclose(near, moved, atol=1e-5)
 
 
