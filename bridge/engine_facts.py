@@ -18,7 +18,7 @@ class EngineFacts:
     mend). frames_in: frames the engine took. frames_out: frames it finished. dropped: input frames replaced by a newer
     one before it took them. skipped: not computed, as they resembled the last. error: in plain words, empty when all is
     well. runtime: what runs the networks, and in which precision. stage_ms: milliseconds of a recent step, by stage.
-    fps: finished a second. punctuality: of a video stream, see engine.loop.Report; empty for others.
+    fps: finished a second. punctuality: of a video stream, see engine.loop_report.Report; empty for others.
     """
 
     state: str = "starting"

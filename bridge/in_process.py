@@ -14,7 +14,8 @@ from engine.clock import MonotonicClock
 from engine.control.live_values import LiveValues
 from engine.frames import Frame, PixelFormat, Pixels
 from engine.latest import Latest
-from engine.loop import Report, plain_words, run
+from engine.loop import run
+from engine.loop_report import Report, plain_words
 from engine.pipelines.build import BuiltStream
 from engine.ports import Clock, Source
 from engine.settings import Settings

@@ -22,7 +22,7 @@ from bridge.report import RunReport, make_folder_for, version, write_report
 from bridge.sources.decode import ClipFacts, Picture, facts_of, pictures_of
 from bridge.sources.parse import parse_source
 from engine.frames import Frame
-from engine.loop import plain_words
+from engine.loop_report import plain_words
 from engine.pipelines.build import BuiltStream, build_stream, close_stream
 from engine.ports import Sink
 

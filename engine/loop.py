@@ -5,19 +5,16 @@ It knows no processes, no devices and no parameters but those that say when to g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 from engine.control.live_values import Snapshot
-from engine.control.parameter import BadValue
 from engine.frames import Frame
+from engine.loop_report import MISTAKES, Report, plain_words, punctuality_of
 from engine.ports import Clock, Sink, Source, Stream
 from engine.rate import Rate
-from engine.settings import SettingsError
-from engine.shared_frames import FrameTooLarge
 from engine.spread import SpreadSink
-from engine.video.slo_report import Punctuality
 
 WAIT_SECONDS = 0.05
 """Longest wait for a frame: how late a parameter, a trigger or the end may be noticed while nothing comes."""
@@ -31,8 +28,6 @@ WAITING_SECONDS = 1.0
 ERROR_SECONDS = 5.0
 """Time of health after which an error is not shown any more."""
 FAILURES_IN_A_ROW = 3
-MISTAKES = (SettingsError, BadValue, FrameTooLarge)
-"""Errors that say what somebody asked for and cannot have. They never end the engine."""
 FASTEST = 240.0
 """Most steps a second without input, as `output_fps` 0 sets no pace."""
 
@@ -43,22 +38,6 @@ class Values(Protocol):
     def snapshot(self, dt_seconds: float) -> Snapshot:
         """The values of the next frame, `dt_seconds` after the last snapshot."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the loop tells about 10 times a second. Counts are of this run of the loop; fps is of the last second."""
-
-    state: str
-    fps: float
-    frames_in: int
-    frames_out: int
-    skipped: int
-    stage_ms: Mapping[str, float] = field(default_factory=dict)
-    punctuality: Mapping[str, float] = field(default_factory=dict)
-    """Of a stream that keeps account of it: first_frame_ms, latency_p50_ms, latency_p95_ms, jitter_ms, deadline_misses."""
-    error: str = ""
-    """The last failure in plain words, until all was well for some seconds."""
 
 
 def run(
@@ -218,36 +197,3 @@ class RunLoop:
             error=self._error,
         )
         self._report(report)
-
-
-@runtime_checkable
-class Punctual(Protocol):
-    """A stream that keeps account of its punctuality."""
-
-    def punctuality(self) -> Punctuality:
-        """Of this stream since its start or last reset."""
-        ...
-
-
-def punctuality_of(stream: Stream) -> dict[str, float]:
-    """What a stream says of its punctuality, for people: see Report; empty if it keeps no account."""
-    if not isinstance(stream, Punctual):
-        return {}
-    told = stream.punctuality()
-    if told.first_frame is None:
-        return {}
-    seconds = {"first_frame": told.first_frame, "latency_p50": told.latency_p50, "latency_p95": told.latency_p95, "jitter": told.jitter}
-    return {f"{name}_ms": 1000.0 * value for name, value in seconds.items()} | {"deadline_misses": told.missed}
-
-
-def plain_words(error: BaseException) -> str:
-    """One sentence for the one on stage: whose fault, what to do."""
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    if "RankLost" in kinds:
-        return "one of the engine's ranks was lost; all of them are started again"
-    if "OutOfMemoryError" in kinds:
-        return "the device's memory is full: choose a smaller width and height, fewer steps or a smaller frame_buffer"
-    first_line = (str(error).strip().splitlines() or ["no message"])[0][:500]
-    if isinstance(error, MISTAKES):
-        return first_line
-    return f"a fault of this program in the engine, {type(error).__name__}: {first_line}"

@@ -124,6 +124,19 @@ def remove_orphans() -> list[str]:
     return [name for name in present() if _orphaned(name) and _remove_orphan(name)]
 
 
+def is_gone(pid: str) -> bool:
+    """Whether no process that this one can see has that number; False if it is no number, and always on Windows, which is not asked."""
+    if sys.platform == "win32":
+        return False  # there the question itself would end the process
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError, OverflowError):
+        return False
+    return False
+
+
 def _folder() -> Path:
     return _MEMORY if _MEMORY.is_dir() else Path(tempfile.gettempdir())
 
@@ -158,13 +171,7 @@ if sys.platform != "win32":
 
     def _orphaned(name: str) -> bool:
         # Both signs are needed: the process number may belong to another container, the lock may not be taken yet.
-        try:
-            os.kill(int(name.split("_")[1]), 0)
-        except ProcessLookupError:
-            pass
-        except (PermissionError, ValueError):
-            return False
-        else:
+        if not is_gone(name.split("_")[1]):
             return False
         try:
             mark = os.open(_mark_of(name), os.O_RDWR)

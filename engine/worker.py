@@ -1,7 +1,7 @@
 """The engine process: builds the stream, runs the loop, tells the bridge how it goes, and dies when the bridge does.
 
-Messages to the bridge, JSON objects: {"state": ...}, {"stream": {model, device, dtype, runtime, size}}, {"report": engine.loop's
-Report}, {"failed": one plain line, "fault": "user" or "ours"}.
+Messages to the bridge, JSON objects: {"state": ...}, {"stream": {model, device, dtype, runtime, size}}, {"report": a
+Report of loop_report.py}, {"failed": one plain line, "fault": "user" or "ours"}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from engine.clock import MonotonicClock
 from engine.control.live_values import Snapshot
 from engine.frames import Frame
 from engine.live_channel import ChannelHandle, EngineEnd
-from engine.loop import MISTAKES, Report, plain_words, run
+from engine.loop import run
+from engine.loop_report import MISTAKES, Report, plain_words
 from engine.pipelines.build import BuiltStream, close_stream
 from engine.settings import Settings
 from engine.shared_frames import RingHandle, RingReader, RingWriter

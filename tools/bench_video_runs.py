@@ -40,7 +40,7 @@ def as_fast_as_it_goes(stream: LoadedVideoStream, values: LiveValues, clip: Clip
         before = came
         came += len(stream.step(clip.frame(time.monotonic()), values.snapshot(0.0)))
         if came > before:
-            stages.append(stream._timer.newest())  # not the running means, which the slow first calls are in
+            stages.append(stream.newest_stage_ms())  # not the running means, which the slow first calls are in
     came += len(stream.flush(values.snapshot(0.0)))
     fps = came / (time.perf_counter() - started)
     return fps, {name: float(np.median([times[name] for times in stages])) for name in ("encode", "denoise", "decode")}

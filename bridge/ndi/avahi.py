@@ -65,18 +65,10 @@ def stand_in_library(*, soname: str, functions: list[str], machine: str) -> byte
     )
     # DT_SONAME 14, DT_HASH 4, DT_STRTAB 5, DT_SYMTAB 6, DT_STRSZ 10, DT_SYMENT 11, DT_NULL 0
     dynamic = struct.pack("<14Q", 14, 1, 4, hash_at, 5, strings_at, 6, symbols_at, 10, len(strings), 11, 24, 0, 0)
-    dynamic_address = dynamic_at + PAGE
-    # ELF, 64 bit, little endian; a shared object (3) whose program headers follow at byte 64.
-    start = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    start += struct.pack("<HHIQQQIHHHHHH", 3, number, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0)
-    start += _segment(LOAD, READ_EXECUTE, 0, 0, text_end, PAGE)
-    start += _segment(LOAD, READ_WRITE, dynamic_at, dynamic_address, len(dynamic), PAGE)
-    start += _segment(DYNAMIC, READ_WRITE, dynamic_at, dynamic_address, len(dynamic), 8)
-    start += _segment(GNU_STACK, READ_WRITE, 0, 0, 0, 16)
 
     image = bytearray(dynamic_at + len(dynamic))
     for at, part in (
-        (0, start),
+        (0, _headers(number, text_end=text_end, dynamic_at=dynamic_at, dynamic_size=len(dynamic))),
         (hash_at, table),
         (symbols_at, symbols),
         (strings_at, strings),
@@ -85,6 +77,18 @@ def stand_in_library(*, soname: str, functions: list[str], machine: str) -> byte
     ):
         image[at : at + len(part)] = part
     return bytes(image)
+
+
+def _headers(machine: int, *, text_end: int, dynamic_at: int, dynamic_size: int) -> bytes:
+    """ELF, 64 bit, little endian; a shared object (3) whose program headers follow at byte 64."""
+    address = dynamic_at + PAGE
+    start = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    start += struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0)
+    start += _segment(LOAD, READ_EXECUTE, 0, 0, text_end, PAGE)
+    start += _segment(LOAD, READ_WRITE, dynamic_at, address, dynamic_size, PAGE)
+    start += _segment(DYNAMIC, READ_WRITE, dynamic_at, address, dynamic_size, 8)
+    start += _segment(GNU_STACK, READ_WRITE, 0, 0, 0, 16)
+    return start
 
 
 def load_stand_ins(libndi: Path) -> None:

@@ -1,9 +1,7 @@
-"""From a card to a video model that is ready to run: transformer, autoencoder, text encoder, from wherever each of them is."""
+"""From a card to a video model that is ready to run: transformer, autoencoder, text encoder. Where their files are is in video_files.py."""
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,11 @@ from typing import Any
 import torch
 
 from engine.models.autoencoder import Autoencoder
-from engine.models.loading_errors import plain_errors, quiet_libraries, reading, unreachable
-from engine.models.model_card import ModelCard, ModelError
+from engine.models.catalogue import MODEL_INDEX, ModelCard, ModelError
+from engine.models.loading_errors import plain_errors, quiet_libraries, reading
 from engine.models.model_folder import read_part
 from engine.models.taehv import Taehv, fitted
-from engine.models.video_catalogue import EMBEDDED_VIDEO, TINY_CODECS
+from engine.models.video_catalogue import TINY_CODECS
 from engine.models.video_checkpoint import (
     ADAPTER_ENTRIES,
     converted,
@@ -30,11 +28,11 @@ from engine.models.video_checkpoint import (
 )
 from engine.models.video_codec import FrameCodec, LatentConvention, StreamVae, VideoCodec, to_channels_last
 from engine.models.video_codec_tiny import StreamTaehv
+from engine.models.video_files import base_folder, file_of, hub_file, part_classes, source_folder
 from engine.models.video_policies import SHAPES, VideoPolicies
 from engine.models.video_sources import TRANSFORMER
 from engine.models.video_text import TOKENS, VideoTextEncoder
 
-MODEL_INDEX = "model_index.json"
 _CLASSES: Mapping[str, str] = MappingProxyType(
     {
         TRANSFORMER: "diffusers.models.transformers.transformer_wan",
@@ -45,7 +43,6 @@ _CLASSES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The networks that a video model may be made of, and the module each is read from."""
-_PARTS = ("vae", "text_encoder", "tokenizer")
 PARTS = ("transformer", "vae", "text_encoder")
 """What may be loaded for itself, for a rank that does a part of the work."""
 
@@ -109,10 +106,10 @@ def load_video(
     if policies is None:
         raise ModelError(f"{card.title} is an image model; it makes no video")
     with quiet_libraries(), plain_errors(card, device):
-        folder = _source_folder(card, policies)
+        folder = source_folder(card, policies)
         transformer = _read_transformer(card, policies, folder, dtype) if "transformer" in parts else None
-        rest = folder if folder is not None and (folder / MODEL_INDEX).is_file() else _base_folder(policies, card)
-        index = _index(rest)
+        rest = folder if folder is not None and (folder / MODEL_INDEX).is_file() else base_folder(policies, card)
+        index = part_classes(rest)
         vae = read_part(rest, "vae", index["vae"], dtype=dtype, known=_CLASSES) if "vae" in parts else None
         has_text = "text_encoder" in parts
         text_encoder = read_part(rest, "text_encoder", index["text_encoder"], dtype=dtype, known=_CLASSES) if has_text else None
@@ -137,7 +134,7 @@ def load_video(
 
 def read_taehv(source: str, *, dtype: torch.dtype) -> Taehv:
     """TAEHV's network with weights from a file in the published layout, or from the hub for `tiny`."""
-    path = _hub_file(TINY_CODECS["repo"], TINY_CODECS["file"], None) if source == "tiny" else Path(source).expanduser()
+    path = hub_file(TINY_CODECS["repo"], TINY_CODECS["file"], None) if source == "tiny" else Path(source).expanduser()
     if not path.is_file():
         raise ModelError(f"there is no file {path} with the weights of the tiny video autoencoder; take --autoencoder own or tiny")
     state = fitted(read_checkpoint(path))
@@ -149,27 +146,14 @@ def read_taehv(source: str, *, dtype: torch.dtype) -> Taehv:
     return network.to(dtype)
 
 
-def _source_folder(card: ModelCard, policies: VideoPolicies) -> Path | None:
-    """The folder of a model in diffusers' layout: a local one, or the hub's if the card names no file in it; else None."""
-    if card.source == EMBEDDED_VIDEO:
-        folder = Path(str(importlib.resources.files("engine.models") / "embedded_video"))
-        if not (folder / MODEL_INDEX).is_file():
-            raise ModelError("the embedded video model is missing from this installation; install the package again")
-        return folder
-    path = Path(card.source).expanduser()
-    if path.is_dir():
-        return path
-    return None if path.is_file() or policies.weights else _hub_folder(card.source, card.revision, ("transformer", *_PARTS))
-
-
 def _read_transformer(card: ModelCard, policies: VideoPolicies, folder: Path | None, dtype: torch.dtype) -> Any:
     if folder is not None and not (policies.weights and (folder / policies.weights).is_file()):
         return read_part(folder, "transformer", TRANSFORMER, dtype=dtype, known=_CLASSES)
-    path = _file_of(card, policies.weights, folder)
+    path = file_of(card, policies.weights, folder)
     transformer = empty_transformer(checked_shape(path, policies))
     state = converted(read_checkpoint(path, entry=policies.entry), path.name)
     if policies.adapter:
-        adapter = _file_of(card, policies.adapter, folder)
+        adapter = file_of(card, policies.adapter, folder)
         merge_adapter(state, read_checkpoint(adapter, entries=ADAPTER_ENTRIES), adapter.name)
     return filled(transformer, state, dtype=dtype)
 
@@ -191,60 +175,6 @@ def checked_shape(path: Path, policies: VideoPolicies) -> Any:
             "it is incomplete, or of a kind the engine does not know"
         )
     return shape
-
-
-def _file_of(card: ModelCard, name: str, folder: Path | None) -> Path:
-    """A file of a card's source: inside its folder, on this machine, or from the hub."""
-    source = Path(card.source).expanduser()
-    path = folder / name if folder is not None else (Path(name) if Path(name).is_absolute() else source) if source.is_file() else None
-    if path is None:
-        return _hub_file(card.source, name, card.revision)
-    if not path.is_file():
-        raise ModelError(f"{card.title} also needs the file {path.name}, and {path} is not there")
-    return path
-
-
-def _base_folder(policies: VideoPolicies, card: ModelCard) -> Path:
-    """Where autoencoder, text encoder and tokenizer of a bare checkpoint are."""
-    beside = Path(card.source).expanduser().parent
-    if Path(card.source).is_file() and (beside / MODEL_INDEX).is_file():
-        return beside
-    if not policies.base:
-        raise ModelError(
-            f"{card.title} is a transformer alone: name it as NAME@{card.source} after a row of the catalogue, or put it into a folder "
-            f"with {MODEL_INDEX}, vae, text_encoder and tokenizer"
-        )
-    base = Path(policies.base).expanduser()
-    return base if base.is_dir() else _hub_folder(policies.base, None, _PARTS)
-
-
-def _hub_folder(source: str, revision: str | None, parts: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=[MODEL_INDEX, *(f"{part}/*" for part in parts)]))
-    except Exception as error:
-        raise unreachable(source, error) from error
-
-
-def _hub_file(source: str, name: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(source, name, revision=revision))
-    except Exception as error:
-        raise unreachable(source, error) from error
-
-
-def _index(folder: Path) -> dict[str, str]:
-    """The class names of the parts in a folder."""
-    with reading(f"list of parts ({MODEL_INDEX})", str(folder)):
-        index = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
-        names = {part: entry[1] for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    for part in _PARTS:
-        if names.get(part) is None:
-            raise ModelError(f"the model {folder.name} is incomplete: its {MODEL_INDEX} names no {part}; fetch it again")
-    return names
 
 
 def _read_tokenizer(folder: Path) -> Any:

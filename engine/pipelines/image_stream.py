@@ -1,25 +1,26 @@
 """The image stream: every frame enters as a slot, advances in the stream batch, and leaves as a picture of its own moment.
 
-What happens to the tensors is in image_step.py; how values become a slot is in entry.py; this file decides who goes when.
+What happens to the tensors is in image_step.py, how slots become its inputs in image_call.py, how values become a slot in entry.py;
+this file decides who goes when.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.control.live_values import Snapshot
-from engine.diffusion.stream_batch import Layout, coefficient_table
+from engine.diffusion.stream_batch import coefficient_table
 from engine.frames import Frame, PixelFormat
 from engine.gpu.transfer import Download, Transfer
-from engine.models.attention import joinable
 from engine.pipelines.entry import Entry
-from engine.pipelines.image_step import ImageStep, StepKey
+from engine.pipelines.image_call import inputs_of, key_of
+from engine.pipelines.image_step import ImageStep
 from engine.pipelines.slots import EmissionOrder, Slot, keep
 from engine.pipelines.steadying import Steadying, trace_of
 from engine.pipelines.stillness import Stillness
@@ -193,11 +194,13 @@ class ImageStream:
         slots = entering + self._flying
         plans = [slot.plan for slot in slots]
         finishing = tuple(i for i, plan in enumerate(plans) if plan.last)
-        key = self._key(slots, len(entering), finishing, values)
+        key = key_of(
+            slots, values, entering=len(entering), finishing=finishing, size=self.size, output_size=self._output_size, last=self._wet
+        )
         prompts = [slots[i].negative or slots[i].prompt for i in key.layout.negative] + [slot.prompt for slot in slots]
         conditioning = self._step.denoiser.condition(prompts, height=self.size[1], width=self.size[0])
         table = coefficient_table(plans, beside=(values.number("mix"), values.number("feedback")))
-        inputs = self._inputs(key, slots, self._transfer.numbers(table))
+        inputs = inputs_of(key, slots, self._transfer.numbers(table), last=self._wet)
         out = self._step(key, inputs, conditioning)
         for i, slot in enumerate(slots):
             keep(slot, i, out, entered=i < len(entering))
@@ -214,42 +217,6 @@ class ImageStream:
             for i in finishing if self.watch_latent is not None else ():
                 self.watch_latent(slots[i].index, out["x0"][i : i + 1])  # type: ignore[misc]
             self._arriving.append(_Arriving(finished, self._transfer.download(out["bytes"], out["sound"]), key.opaque))
-
-    def _key(self, slots: Sequence[Slot], entering: int, finishing: tuple[int, ...], values: Snapshot) -> StepKey:
-        layout = Layout.of([slot.plan for slot in slots])
-        groups = tuple(n for n in (len(layout.negative), layout.rows) if n)
-        return StepKey(
-            layout=layout,
-            entering=entering,
-            painting=entering > 0 and slots[0].dry is None,
-            size=self.size,
-            output_size=self._output_size or self.size,
-            fit=values.text("fit"),
-            finishing=finishing,
-            mixing=values.number("mix") < 1.0 and all(slots[i].dry is not None for i in finishing),
-            feeding=values.number("feedback") > 0.0 and self._wet is not None,
-            steadying=values.number("steadiness") > 0.0 and any(slots[i].trace is not None for i in finishing),
-            opaque=not finishing or any(slots[i].alpha is None for i in finishing),
-            frame_groups=groups if values.toggle("cross_frame_attention") and joinable(groups) else None,
-        )
-
-    def _inputs(self, key: StepKey, slots: Sequence[Slot], coefficients: Tensor) -> dict[str, Tensor]:
-        new, old = slots[: key.entering], slots[key.entering :]
-        inputs = {"coefficients": coefficients, "next_noise": torch.cat([slot.next_noise for slot in slots])}
-        for name, tensors in (
-            ("noise", [slot.noise[:1] for slot in new]),
-            ("rgb", [slot.dry for slot in new]),
-            ("x", [slot.latent for slot in old]),
-            ("reference", [slot.reference for slot in old]),
-            ("image", [slot.image for slot in old]),
-            ("dry", [slots[i].dry for i in key.finishing if key.mixing]),
-            ("alpha", [slots[i].alpha for i in key.finishing if not key.opaque]),
-            ("last", [self._wet] if key.feeding else []),
-        ):
-            present = [tensor for tensor in tensors if tensor is not None]
-            if present:
-                inputs[name] = torch.cat(present)
-        return inputs
 
     def _collect(self, leave: int) -> list[Frame]:
         """Frames that may come out; `leave` calls may still be on their way if their pictures have not come yet."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from engine.gpu.heartbeat import LOST_EXIT, Lost
+from engine.gpu.meeting_folder import MeetingFolder, remove_orphans
 from engine.gpu.ranks import Place, end_process
 
 RankMain = Callable[..., None]
@@ -30,8 +28,9 @@ class RankGroup:
 
     def __init__(self, main: RankMain, ranks: int, arguments: tuple[object, ...] = (), *, lost: Lost = end_process) -> None:
         """Start them. lost: called from a thread, once, if one of them fails before `leave`, even one that has not joined yet."""
-        self._folder = Path(tempfile.mkdtemp(prefix="phosphene-ranks-"))
-        meeting = self._folder / "meeting"
+        remove_orphans()
+        self._folder = MeetingFolder()
+        meeting = self._folder.path / "meeting"
         self.place = Place(0, ranks, meeting)
         self._lost, self._over = lost, threading.Lock()
         self._processes = [_start(main, Place(rank, ranks, meeting), arguments) for rank in range(1, ranks)]
@@ -49,11 +48,11 @@ class RankGroup:
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         if process.wait() != 0 and self._over.acquire(blocking=False):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             self._lost(rank)
 
 

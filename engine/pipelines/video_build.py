@@ -186,10 +186,15 @@ def assemble(
         clock=clock,
     )
     stream.model, stream.device, stream.dtype = loaded.card.name, str(loaded.device), str(loaded.dtype).removeprefix("torch.")
-    fp8 = ", fp8 linears" if are_float8(loaded.transformer) else ""
-    how = "torch.compile" if compiling.are_compiled(loaded.transformer) else "torch"
-    stream.runtime = f"{how} {PRECISIONS[loaded.dtype]}{fp8}"
+    stream.runtime = runtime_of(loaded)
     return stream
+
+
+def runtime_of(loaded: LoadedVideoModel) -> str:
+    """What runs the transformer, and in which precision, for people."""
+    how = "torch.compile" if compiling.are_compiled(loaded.transformer) else "torch"
+    fp8 = ", fp8 linears" if are_float8(loaded.transformer) else ""
+    return f"{how} {PRECISIONS[loaded.dtype]}{fp8}"
 
 
 def warm_up(stream: VideoStream, values: Snapshot) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,11 @@ class Flight:
 
     moments: tuple[Moment, ...]
     dry: Tensor | None
+
+
+def to_be_shown(chunks: Iterable[Sequence[Moment]]) -> int:
+    """Pictures in these chunks, without those that only fill them up."""
+    return sum(moment.index != FILLER for moments in chunks for moment in moments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,7 @@ class ChunkOutput:
     @property
     def frames_arriving(self) -> int:
         """How many of them are to be shown, with those that are still being decoded."""
-        chunks = [chunk.moments for chunk in self._arriving] + [chunk.flight.moments for chunk in self._decoding]
-        return sum(moment.index != FILLER for moments in chunks for moment in moments)
+        return to_be_shown([*(chunk.moments for chunk in self._arriving), *(chunk.flight.moments for chunk in self._decoding)])
 
     def decode(self, latent: Tensor, flight: Flight, values: Snapshot, *, size: tuple[int, int], behind: int = 0) -> None:
         """Decode a finished latent [1, F, C, h, w] and send its pictures on their way; `behind` chunks may still be at the codec."""

@@ -6,9 +6,7 @@ How values become a chunk is in video_entry.py, what runs it in chunk_plan.py; t
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -25,22 +23,14 @@ from engine.pipelines.denoising import Denoising, DenoisingSite
 from engine.pipelines.image_stream import NO_NUMBERS
 from engine.pipelines.unused_values import UnusedValues
 from engine.pipelines.video_entry import ChunkEntry, ChunkPrompts, Entered
-from engine.pipelines.video_input import ChunkInput, Gathered
-from engine.pipelines.video_output import FILLER, ChunkOutput, Flight
+from engine.pipelines.video_input import ChunkInput
+from engine.pipelines.video_output import ChunkOutput, Flight, to_be_shown
 from engine.pipelines.video_parts import largest_chunk
 from engine.pipelines.video_stillness import ChunkStillness
+from engine.pipelines.video_under_way import ChunkDenoising, ChunkEncoding, Encoding
 from engine.video.schedulers import Chunk
 from engine.video.slo_costs import ChunkPlan
 from engine.video.slo_report import Punctuality
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoding:
-    """A chunk that is being encoded, and what was asked for when it was gathered."""
-
-    gathered: Gathered
-    plan: ChunkPlan
-    values: Snapshot
 
 
 class VideoStream:
@@ -87,7 +77,7 @@ class VideoStream:
         )
         self._plans = ChunkPlans(site, policies, prompts, self._entry, self._deadline, alone=self._alone)
         self._stillness, self._unused = ChunkStillness(), UnusedValues()
-        self._encoding: deque[_Encoding] = deque()
+        self._encoding, self._denoising = ChunkEncoding(codec, self._timer), ChunkDenoising(self._timer)
         self._notes: list[str] = []
         self.size = self._size_of(values)
         self.reset()
@@ -98,18 +88,15 @@ class VideoStream:
         if self._plans.denoising is not None:
             self._plans.denoising.reset()
         self._codec.reset()
-        self._encoding.clear()
-        for part in (self._input, self._output, self._entry, self._stillness):
+        for part in (self._input, self._encoding, self._denoising, self._output, self._entry, self._stillness):
             part.reset()
         self._deadline.restart(self._clock())
-        self._flights: dict[int, Flight] = {}
         self._owed = 0
 
     @property
     def in_flight(self) -> int:
         """Frames taken in, or dreamt of, and not yet handed out."""
-        flights = [*self._flights.values(), *(chunk.gathered.flight for chunk in self._encoding)]
-        flying = sum(moment.index != FILLER for flight in flights for moment in flight.moments)
+        flying = to_be_shown(flight.moments for flight in (*self._denoising.flights, *self._encoding.flights))
         return self._input.waiting + flying + self._output.frames_arriving
 
     @property
@@ -125,6 +112,10 @@ class VideoStream:
     def stage_ms(self) -> dict[str, float]:
         """Running means of the stages, in milliseconds a chunk."""
         return self._timer.milliseconds()
+
+    def newest_stage_ms(self) -> dict[str, float]:
+        """The last measurement of each stage, in milliseconds; on CUDA of a chunk that is over already."""
+        return self._timer.newest()
 
     def punctuality(self) -> Punctuality:
         """Time to the first frame, latency, jitter and missed deadlines since the start or the last reset."""
@@ -197,9 +188,7 @@ class VideoStream:
         self._deadline.dropped(gathered.dropped)
         if not self._stillness.admits(gathered.smalls, values, settled=self._prompts.settled(values)):
             return False
-        with self._timer.stage("encode"):
-            self._codec.begin_encode(gathered.pictures)
-        self._encoding.append(_Encoding(gathered, plan, values))
+        self._encoding.begin(Encoding(gathered, plan, values))
         self._enter_encoded(ahead=self._ahead)
         return True
 
@@ -210,15 +199,13 @@ class VideoStream:
 
     def _enter_encoded(self, *, ahead: int) -> None:
         """Chunks go from the codec to the denoiser, oldest first, until only `ahead` are left there."""
-        while len(self._encoding) > ahead:
-            chunk = self._encoding.popleft()
+        for chunk, clean in self._encoding.encoded(ahead=ahead):
             gathered, plan, values = chunk.gathered, chunk.plan, chunk.values
-            clean = self._codec.encoded()
             ready = self._ready(values, int(clean.shape[1]), plan)
             entered = self._entry.from_pictures(values, ready.timesteps, clean, gathered.pictures, gathered.greys)
             self._enter(ready, entered, gathered.flight, values)
             calls = plan.calls + (ready.denoising.kind.scheduler == "clean_rerun")
-            self._deadline.chunk_done(self._timer.newest(), calls=calls)
+            self._deadline.chunk_done(self.newest_stage_ms(), calls=calls)
 
     def _paint(self, values: Snapshot) -> None:
         """A chunk out of noise, as soon as the pictures of the one before have had their time."""
@@ -226,7 +213,7 @@ class VideoStream:
         if self._owed > 0:
             return
         self._enter_encoded(ahead=0)
-        first = not self._output.any and not self._flights
+        first = not self._output.any and not self._denoising.flights
         frames = self._input.first_frames(values) if first else largest_chunk(self._policies, values.whole("chunk_frames"))
         count = self._input.pictures(frames, first=first)
         ready = self._ready(values, frames)
@@ -248,25 +235,16 @@ class VideoStream:
         return self._codec.encode_alone(latest[0]) if len(latest) == latest.maxlen else latent
 
     def _enter(self, ready: Ready, entered: Entered, flight: Flight, values: Snapshot) -> None:
-        denoising, told, number = ready.denoising, ready.prompt, self._entry.count
-        rollout = denoising.rollout
-        self._flights[number] = flight
-        with self._timer.stage("denoise"):
-            denoising.context.before_chunk(rollout, told)
-            position = rollout.positions.advance(int(entered.latent.shape[1]))
-            chunk = Chunk(entered.latent, entered.levels, entered.later_noise, position, told, tag=number)
-            finished = denoising.scheduler.enter(chunk)
-            denoising.context.after_chunk(rollout, told)
-        self._finish(finished, values)
+        self._finish(self._denoising.enter(ready, entered, flight, number=self._entry.count), values)
         beside = self._timer.milliseconds()
-        denoising.chunk_entered(sum(beside.get(stage, 0.0) for stage in ("encode", "decode")) / 1000.0)
+        ready.denoising.chunk_entered(sum(beside.get(stage, 0.0) for stage in ("encode", "decode")) / 1000.0)
 
     def _finish_all(self, denoising: Denoising, values: Snapshot) -> None:
-        self._finish(denoising.scheduler.flush(), values)
+        self._finish(self._denoising.flush(denoising), values)
 
-    def _finish(self, finished: Sequence[Chunk], values: Snapshot) -> None:
+    def _finish(self, finished: Iterable[tuple[Chunk, Flight]], values: Snapshot) -> None:
         """Decode chunks, oldest first, and send their pictures on their way."""
-        for chunk in finished:
+        for chunk, flight in finished:
             if self.watch_latent is not None:
                 self.watch_latent(chunk.tag, chunk.latent)
-            self._output.decode(chunk.latent, self._flights.pop(chunk.tag), values, size=self.size, behind=self._ahead)
+            self._output.decode(chunk.latent, flight, values, size=self.size, behind=self._ahead)

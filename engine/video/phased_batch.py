@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.video.rollout import Prompt, Rollout
-from engine.video.schedule import clean_of, noised
-from engine.video.schedulers import Chunk
+from engine.video.schedulers import Chunk, take_step
 
 Admission = tuple[int, int, int]
 """(row of the cache, latent frames, number of the first): what `Rollout.admit` takes."""
@@ -123,14 +122,7 @@ class PhasedBatch:
     def _take(self) -> list[Chunk]:
         """The oldest call's result: chunks that are finished are given back, the others wait for their next call."""
         chunks, x = self._away.popleft()
-        velocity = self._line.result()
-        sigmas = torch.stack([chunk.levels.sigmas[chunk.step] for chunk in chunks])
-        x0 = clean_of(x, velocity, sigmas.view(-1, 1, 1, 1, 1))
-        for row, chunk in enumerate(chunks):
-            chunk.step += 1
-            chunk.latent = x0[row : row + 1]
-            if not chunk.finished:
-                chunk.latent = noised(chunk.latent, chunk.noise[chunk.step - 1][None], chunk.levels.sigmas[chunk.step])
+        take_step(chunks, x, self._line.result())
         finished = [chunk for chunk in reversed(chunks) if chunk.finished]
         for chunk in finished:
             self._rollout.remember(chunk.latent)

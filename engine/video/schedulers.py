@@ -6,6 +6,7 @@ A window of frames at different noise levels is in moving_buffer.py.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,9 +68,13 @@ class StepScheduler(Protocol):
 def advance(rollout: Rollout, chunks: list[Chunk], *, first_row: int) -> None:
     """One network call: every chunk takes its next step in its own row of the cache."""
     timesteps = torch.stack([chunk.levels.timesteps[chunk.step] for chunk in chunks])
-    sigmas = torch.stack([chunk.levels.sigmas[chunk.step] for chunk in chunks])
     x = torch.cat([chunk.latent for chunk in chunks])
-    velocity = rollout.denoise(x, timesteps, [chunk.prompt for chunk in chunks], first_row=first_row)
+    take_step(chunks, x, rollout.denoise(x, timesteps, [chunk.prompt for chunk in chunks], first_row=first_row))
+
+
+def take_step(chunks: Sequence[Chunk], x: Tensor, velocity: Tensor) -> None:
+    """Every chunk's latent goes from its row of x to its next level, or is clean after its last step. x, velocity: [B, F, C, h, w]."""
+    sigmas = torch.stack([chunk.levels.sigmas[chunk.step] for chunk in chunks])
     x0 = clean_of(x, velocity, sigmas.view(-1, 1, 1, 1, 1))
     for row, chunk in enumerate(chunks):
         chunk.step += 1

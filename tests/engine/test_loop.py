@@ -7,7 +7,8 @@ import pytest
 
 from engine.control.live_values import LiveValues, Snapshot
 from engine.frames import Frame, PixelFormat
-from engine.loop import Report, RunLoop, plain_words, run
+from engine.loop import RunLoop, run
+from engine.loop_report import Report, plain_words
 from engine.rate import Rate
 from engine.settings import SettingsError
 from engine.shared_frames import FrameTooLarge

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from embedded import denoiser as module
 from embedded import flow
-from embedded.denoiser import Batch, wide
+from embedded.denoiser_batch import JITTER, UNPROMPTED, Batch, wide
 from embedded.networks import LATENTS
 from embedded.pair_pool import PairBatch
 
@@ -51,7 +50,7 @@ def test_the_first_half_stands_at_full_noise_and_wants_the_whole_target(batch: B
 
 
 def test_an_empty_prompt_keeps_the_photo_and_has_no_light(batch: Batch, pairs: PairBatch, plain: torch.Tensor) -> None:
-    assert float(plain[~pairs.painted].float().mean()) == pytest.approx(module.UNPROMPTED, abs=0.055)
+    assert float(plain[~pairs.painted].float().mean()) == pytest.approx(UNPROMPTED, abs=0.055)
     assert not (plain & pairs.painted).any()
     torch.testing.assert_close(batch.wanted[plain], pairs.content[plain], atol=1e-5, rtol=0)
     assert torch.equal(batch.pictures[plain], pairs.contents[plain]) and not batch.light[plain].any()
@@ -96,8 +95,8 @@ def test_what_is_wanted_lies_between_photo_and_target_as_far_as_share_and_level_
 def test_the_grain_on_the_photo_is_of_the_size_it_says_and_nothing_else_has_any(batch: Batch, pairs: PairBatch) -> None:
     grain = (batch.content - pairs.content)[~pairs.painted].flatten(1)
     spreads = grain.std(dim=1)
-    assert float(spreads.max()) < 1.15 * module.JITTER and float(spreads.min()) < 0.1 * module.JITTER
-    assert spreads.mean().item() == pytest.approx(module.JITTER / 2, rel=0.1)
+    assert float(spreads.max()) < 1.15 * JITTER and float(spreads.min()) < 0.1 * JITTER
+    assert spreads.mean().item() == pytest.approx(JITTER / 2, rel=0.1)
 
 
 def test_the_same_generator_makes_the_same_batch(batch: Batch, pairs: PairBatch) -> None:

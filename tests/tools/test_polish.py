@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderTiny
 from embedded import denoiser as denoising
 from embedded import polish as module
-from embedded.denoiser import UNPROMPTED, Conditioned
+from embedded.denoiser import Conditioned
+from embedded.denoiser_batch import UNPROMPTED
 from embedded.finishing import signed
 from embedded.networks import LATENTS, TEXT_WIDTH, new_denoiser
 from embedded.photos import random_crop

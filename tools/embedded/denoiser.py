@@ -17,6 +17,7 @@ from . import flow
 from .averaging import update_average
 from .captured import Captured, adam, set_rate
 from .critics import Comparison, PictureCritics
+from .denoiser_batch import Batch, wide
 from .finishing import signed
 from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
@@ -27,13 +28,11 @@ from .scale import Scale
 PRECISION = torch.bfloat16  # of the UNet in a step; its weights are kept and learn in float32
 LEARNING_RATE = 1e-3
 DECODER_RATE = 0.4  # of the learning rate: the decoder is trained already
-UNPROMPTED = 0.1  # share of samples with the empty prompt, whose picture is the photo
 PIXELS_FROM = 0.04  # share of the time after which the one-step pictures are compared
 CRITICS_FROM = 0.3  # and the discriminators join in
 LATENT_END = 0.5  # weight of the latent error once pictures are compared
 STEADY = 4.0  # weight of steadiness
 CONTRAST = 0.5  # standard deviation of usual pictures in [-1, 1]
-JITTER = 0.15  # noise added to the photo's latent, at most: the grain of a camera must not boil in the picture
 CHECKPOINT_SECONDS = 200.0
 NOTE_STEPS = 25
 RENEW_STEPS = 3  # new pairs come in every so many steps
@@ -73,38 +72,6 @@ def learning_rate(step: int, fraction: float) -> float:
     """Warm-up over 200 steps, flat, then a cosine to 2 % over the last 60 % of the time."""
     decline = max(0.0, (fraction - 0.4) / 0.6)
     return LEARNING_RATE * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * decline)))
-
-
-class Batch:
-    """The tensors of one step: starts, what is wanted, and what the network is told. The first half stands at s = 1.
-
-    texts [B, 32, width] are those of the pairs' prompts, `empty` [1, 32, width] that of the empty one.
-    """
-
-    def __init__(self, pairs: PairBatch, texts: Tensor, empty: Tensor, directions: Tensor, generator: torch.Generator) -> None:
-        count, device = len(pairs.content), pairs.content.device
-        plain = (torch.rand(count, device=device, generator=generator) < UNPROMPTED) & ~pairs.painted
-        prompted = ~(plain | pairs.painted)
-        self.texts = torch.where(plain[:, None, None], empty, texts)
-        target = torch.where(wide(plain), pairs.content, pairs.target)
-        self.pictures = torch.where(wide(plain), pairs.contents, pairs.targets)
-        fresh = torch.randn(target.shape, device=device, generator=generator)
-        noise = torch.where(wide(pairs.painted), pairs.noise, fresh)
-        self.light = wide(prompted) * flow.seed_light(noise, directions)
-        self.s = flow.draw_sigmas(count, generator=generator)
-        share = flow.draw_shares(count, generator=generator)
-        share = torch.where(pairs.painted, 1.0, share)  # without a photo a stream starts from noise alone
-        target = target + self.light
-        self.wanted = flow.goal(pairs.content, target, share, self.s)
-        self.x_s = flow.noisy(flow.mixture(pairs.content, target, share), noise, self.s)
-        grain = torch.rand(count, 1, 1, 1, device=device, generator=generator)
-        grain = JITTER * grain * torch.randn(target.shape, device=device, generator=generator)
-        self.content = torch.where(wide(pairs.painted), 0.0, pairs.content + grain)
-
-
-def wide(flags: Tensor) -> Tensor:
-    """[B] as [B, 1, 1, 1]."""
-    return flags[:, None, None, None]
 
 
 class DenoiserTraining:

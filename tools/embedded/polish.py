@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from . import flow
 from .averaging import update_average
-from .denoiser import JITTER, UNPROMPTED, Conditioned, wide
+from .denoiser import Conditioned
+from .denoiser_batch import JITTER, UNPROMPTED, wide
 from .finishing import on_device, signed
 from .photos import random_crop
 from .record import TrainingRecord

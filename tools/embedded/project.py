@@ -1,7 +1,6 @@
 """One training run of the embedded model: its folders and its stages, from the data to the finished folder; run by train_embedded.py."""
 
 import argparse
-import copy
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from rich.console import Console
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .artist import ArtistMaker
-from .autoencoder import AutoencoderTraining, load_autoencoder
+from .autoencoder import AutoencoderTraining
 from .card import write_card
 from .concepts import Concept, all_concepts, ordinary_words
 from .denoiser import Conditioned, DenoiserTraining
@@ -37,13 +36,13 @@ from .style_teacher import StyleTable, StyleTeacher
 from .text import ExampleTable, TextTraining, load_text_network, tokenizer_texts
 from .text_examples import ExampleWriter, words_by_concept, written_examples
 from .tokenizer import token_ids, train_tokenizer
+from .trained import polished_unet, trained_autoencoder, tuned_text_encoder
 from .tuning import Readout, TextTuning, plain_readouts
 
 STAGES = ("data", "text", "autoencoder", "denoiser", "tuning", "polish", "export", "card")
 SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.55, "tuning": 0.05, "polish": 0.05}  # of --minutes
 MERGES = 12_000
 FIRST_PAIRS = 0.05  # share of the pool that is filled before training begins
-POLISHED = 0.75  # of the shipped denoiser: a mean of weights before and after the polish keeps more of the styles and all strengths
 SHOWN_PHOTOS = (216, 577, 1245, 569)  # photos of the contact sheets
 console = Console()
 
@@ -134,14 +133,6 @@ class Project:
         training = AutoencoderTraining(options.work, start=options.start, device=self.device, scale=self.scale, seed=options.seed)
         training.run(self.pairs(room, None), minutes=self.minutes("autoencoder"))
 
-    def trained_autoencoder(self) -> AutoencoderTiny:
-        """This run's autoencoder, or else that of the model it starts from; float32, frozen."""
-        known, start = self.options.work / "autoencoder.pt", self.options.start
-        if known.exists() or start is None:
-            return load_autoencoder(known)
-        network: AutoencoderTiny = AutoencoderTiny.from_pretrained(start / "vae")
-        return network.float().eval().requires_grad_(False)
-
     def trained_text_encoder(self) -> CLIPTextModel:
         """This run's text encoder, or else that of the model it starts from; float32."""
         known, start = self.options.work / "text.pt", self.options.start
@@ -154,7 +145,8 @@ class Project:
         """The training run in the work folder, from its last checkpoint."""
         options, tokenizer = self.options, self.tokenizer()
         torch.manual_seed(options.seed)
-        autoencoder, text_encoder, unet = self.trained_autoencoder(), self.trained_text_encoder(), new_denoiser()
+        autoencoder, text_encoder = trained_autoencoder(options.work, options.start), self.trained_text_encoder()
+        unet = new_denoiser()
         if options.start is not None:
             unet.load_state_dict(UNet2DConditionModel.from_pretrained(options.start / "unet").state_dict())
         network = Conditioned(unet, text_encoder, autoencoder.decoder)
@@ -195,7 +187,7 @@ class Project:
         """The denoiser taught by its own one-step pictures what strengths below 1 are."""
         options, training, tokenizer = self.options, self.denoiser_training(), self.tokenizer()
         network = training.average
-        network.text_encoder.load_state_dict(self.text_encoder(training).state_dict())
+        network.text_encoder.load_state_dict(tuned_text_encoder(options.work, network.text_encoder).state_dict())
         crops = {"count": self.scale.polish_photos, "side": self.scale.side, "seed": options.seed, "device": self.device}
         contents = photo_latents(decoded_photos(options.data, options.work), training.autoencoder, **crops)
         writer = PromptWriter(self.concepts, extra=words_by_concept(self.concepts))
@@ -206,27 +198,11 @@ class Project:
         polish = Polish(options.work, network, device=self.device, seed=options.seed)
         polish.run(contents, texts[1:], texts[:1], batch=self.scale.polished, minutes=self.minutes("polish"))
 
-    def unet(self, training: DenoiserTraining) -> UNet2DConditionModel:
-        """The denoiser that ships: mostly the polished one if there is one."""
-        polished, unet = self.options.work / "polished.pt", training.average.unet
-        if polished.exists():
-            found = torch.load(polished, map_location=self.device, weights_only=True)["average"]
-            unet.load_state_dict({name: torch.lerp(weight, found[name], POLISHED) for name, weight in unet.state_dict().items()})
-        return unet
-
-    def text_encoder(self, training: DenoiserTraining) -> CLIPTextModel:
-        """The text encoder that ships: the tuned one if there is one."""
-        tuned = self.options.work / "tuned_text.pt"
-        encoder: CLIPTextModel = copy.deepcopy(training.average.text_encoder)
-        if tuned.exists():
-            encoder.load_state_dict(torch.load(tuned, map_location="cpu", weights_only=True)["encoder"])
-        return encoder
-
     def export(self) -> None:
         """The averaged weights into the folder that ships, and the last sheets and plots."""
         training = self.denoiser_training()
-        training.average.unet = self.unet(training)
-        training.average.text_encoder = self.text_encoder(training)
+        training.average.unet = polished_unet(self.options.work, training.average.unet)
+        training.average.text_encoder = tuned_text_encoder(self.options.work, training.average.text_encoder)
         self.write(training)
         self.draw(training)
         for name in SHARES:

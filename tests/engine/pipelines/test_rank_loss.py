@@ -23,7 +23,7 @@ GROUP_SECONDS = 120.0
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rank 0 that is killed cannot take its meeting place away."""
+    """A rank 0 that is killed leaves its meeting place to the next start."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 

@@ -281,7 +281,7 @@ def test_a_deadline_takes_steps_away_until_it_is_held_and_gives_them_back(
         used.append(stream._deadline._control.plan.steps if stream._deadline._control else 0)
         return {"encode": 1.0, "denoise": 1000.0 * forward[0] * used[-1], "decode": 1.0}
 
-    monkeypatch.setattr(stream._timer, "newest", times)
+    monkeypatch.setattr(stream, "newest_stage_ms", times)
     found = feed(stream, values, [moving(i) for i in range(4 * 40 + 1)])
     # Four pictures at 30 a second are 133 ms, which is what a chunk may take: one call.
     assert used[0] == 4 and used[-1] == 1

@@ -1,0 +1,39 @@
+"""The networks that finished stages of a run have left in its work folder, or what stands in where there are none."""
+
+import copy
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from .autoencoder import load_autoencoder
+
+POLISHED = 0.75  # of the shipped denoiser: a mean of weights before and after the polish keeps more of the styles and all strengths
+
+
+def trained_autoencoder(work: Path, start: Path | None) -> AutoencoderTiny:
+    """This run's autoencoder, or else that of the model it starts from; float32, frozen."""
+    known = work / "autoencoder.pt"
+    if known.exists() or start is None:
+        return load_autoencoder(known)
+    network: AutoencoderTiny = AutoencoderTiny.from_pretrained(start / "vae")
+    return network.float().eval().requires_grad_(False)
+
+
+def polished_unet(work: Path, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The denoiser that ships: mostly the polished one if there is one, else `unet`, whose weights become these."""
+    polished = work / "polished.pt"
+    if polished.exists():
+        found = torch.load(polished, map_location=unet.device, weights_only=True)["average"]
+        unet.load_state_dict({name: torch.lerp(weight, found[name], POLISHED) for name, weight in unet.state_dict().items()})
+    return unet
+
+
+def tuned_text_encoder(work: Path, text_encoder: CLIPTextModel) -> CLIPTextModel:
+    """The text encoder that ships, a copy: the tuned one if there is one."""
+    tuned = work / "tuned_text.pt"
+    encoder: CLIPTextModel = copy.deepcopy(text_encoder)
+    if tuned.exists():
+        encoder.load_state_dict(torch.load(tuned, map_location="cpu", weights_only=True)["encoder"])
+    return encoder
