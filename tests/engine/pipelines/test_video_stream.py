@@ -267,7 +267,7 @@ def test_a_folder_is_built_into_a_stream_with_its_own_policies(
     assert (stream.model, stream.size, stream.dtype, stream.runtime) == ("video", (64, 64), "float32", "torch f32")
     found = [frame for i in range(9) for frame in stream.step(moving(i), values.snapshot(0.0))]
     assert [f.index for f in found] == list(range(9))
-    assert set(stream.stage_ms()) == {"encode", "denoise", "decode"}
+    assert set(stream.stage_ms()) == set(stream.newest_stage_ms()) == {"encode", "denoise", "decode"}
 
 
 def test_a_deadline_takes_steps_away_until_it_is_held_and_gives_them_back(
