@@ -5,7 +5,9 @@ from __future__ import annotations
 import textwrap
 
 from bridge.opening import preset_folder
-from engine.models.catalogue import CATALOGUE
+from engine.models.catalogue import CATALOGUE, ModelCard
+from engine.models.video_memory import OWN_AUTOENCODER_GB, TEXT_ENCODER_GB
+from engine.models.video_policies import VideoPolicies
 
 NAME_WIDTH = 26
 LOOK_SECONDS = 3.0
@@ -54,12 +56,24 @@ def _list_cameras() -> None:
 
 
 def list_models() -> None:
-    """The catalogue."""
+    """The catalogue; of a video model also what it holds, what of it was verified, and which files are taken."""
     for card in CATALOGUE:
         memory = f"{card.memory_gb:g} GB, " if card.memory_gb else ""
         _line(card.name, f"{card.title}; {card.size[0]}x{card.size[1]}, {memory}{card.licence}. {card.note}")
+        if card.video is not None:
+            _list_video(card, card.video)
     print("A model may also be a hub id owner/name, a folder, or a .safetensors, .ckpt, .pt or .pth file;")
     print("NAME@PATH runs a video model of this list with weights of this machine.")
+
+
+def _list_video(card: ModelCard, policies: VideoPolicies) -> None:
+    if policies.shape:
+        own = card.memory_gb + OWN_AUTOENCODER_GB
+        _line("", f"memory: {card.memory_gb:g} GB with --autoencoder tiny, {own:.0f} GB with own, reckoned from measured runs of a 1.3B; "
+                  f"{TEXT_ENCODER_GB:g} GB more while a prompt is encoded on the GPU, else of the machine's memory")  # fmt: skip
+    _line("", f"verified: {policies.verified}")
+    if card.revision:
+        _line("", f"revision: {card.revision}")
 
 
 def list_presets() -> None:

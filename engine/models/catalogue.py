@@ -115,17 +115,20 @@ def resolve(text: str) -> ModelCard:
 
 
 def _with_own_weights(row: ModelCard, policies: VideoPolicies, path: Path) -> ModelCard:
-    """A video row whose transformer is read from a file or a folder of this machine, all else as the row has it."""
+    """A video row whose transformer is read from a file or a folder of this machine. What video_policies.json beside it says goes over
+    the row's; all else is as the row has it."""
     is_file = path.suffix.lower() in (*SINGLE_FILES, *VIDEO_FILES) and path.is_file()
     if not is_file and not path.is_dir():
         raise UnknownModel(f"there is no file or folder {path} with the weights of {row.name}; check the path after the @")
+    policies = policies_beside(path if path.is_dir() else path.parent, policies)
+    steps = row.steps if row.video is not None and policies.timesteps == row.video.timesteps else len(policies.timesteps)
     if path.is_dir() and not (path / policies.weights).is_file():
         if not (path / MODEL_INDEX).is_file():
             raise UnknownModel(f"the folder {path} holds neither {policies.weights} nor {MODEL_INDEX}; is it the one of {row.name}?")
         policies = replace(policies, weights="", adapter="")
     elif is_file:
         policies = replace(policies, weights="", adapter=_beside(path, policies.adapter))
-    return replace(row, name=f"{row.name}@{path.name}", source=str(path), revision=None, video=policies)
+    return replace(row, name=f"{row.name}@{path.name}", source=str(path), revision=None, steps=steps, video=policies)
 
 
 def _beside(path: Path, adapter: str) -> str:

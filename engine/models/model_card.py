@@ -10,6 +10,8 @@ from engine.settings import SettingsError
 
 STEP_METHODS = ("auto", "consistency", "euler")
 GUIDANCES = ("none", "self", "onetime", "full")
+NOT_PINNED = "not pinned: newest of the hub"
+"""The revision of a model whose commit is not known here, in words."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -26,7 +28,8 @@ class ModelCard:
     """One model: where it is and what it is best run with. A card that contradicts itself cannot be made (ValueError).
 
     source: a hub id, a folder, a single file, or the words embedded and passthrough.
-    revision: a branch, tag or commit of the hub; None is the newest. memory_gb: at half precision, while running.
+    revision: a branch, tag or commit of the hub; None and NOT_PINNED are the newest. memory_gb: at half precision, while running; of
+    a video model as `held_gb` of video_memory reckons it.
     size: (width, height) it was trained at. steps, strength, guidance, guidance_scale: where to start; live values rule.
     step_method: one of STEP_METHODS. lcm_lora: hub id of an LCM-LoRA merged at load, or None.
     video: how a video model is run; None for an image model.
@@ -52,6 +55,11 @@ class ModelCard:
     def family(self) -> str:
         """image or video."""
         return "image" if self.video is None else "video"
+
+    @property
+    def hub_revision(self) -> str | None:
+        """The revision as the hub wants it."""
+        return None if self.revision == NOT_PINNED else self.revision
 
     def __post_init__(self) -> None:
         problems = [

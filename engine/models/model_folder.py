@@ -65,11 +65,11 @@ def _fetch(card: ModelCard, *, dtype: torch.dtype) -> Path:
     skip = dict.fromkeys(_UNUSED)
     if dtype == torch.float16:
         try:
-            return Path(DiffusionPipeline.download(card.source, revision=card.revision, variant="fp16", **skip))
+            return Path(DiffusionPipeline.download(card.source, revision=card.hub_revision, variant="fp16", **skip))
         except Exception:  # noqa: S110 - a model without half precision files, or no hub: the second try tells which
             pass
     try:
-        return Path(DiffusionPipeline.download(card.source, revision=card.revision, **skip))
+        return Path(DiffusionPipeline.download(card.source, revision=card.hub_revision, **skip))
     except Exception as error:
         raise unreachable(card.source, error) from error
 

@@ -28,7 +28,7 @@ def source_folder(card: ModelCard, policies: VideoPolicies) -> Path | None:
     path = Path(card.source).expanduser()
     if path.is_dir():
         return path
-    return None if path.is_file() or policies.weights else _hub_folder(card.source, card.revision, ("transformer", *BESIDE))
+    return None if path.is_file() or policies.weights else _hub_folder(card.source, card.hub_revision, ("transformer", *BESIDE))
 
 
 def file_of(card: ModelCard, name: str, folder: Path | None) -> Path:
@@ -36,7 +36,7 @@ def file_of(card: ModelCard, name: str, folder: Path | None) -> Path:
     source = Path(card.source).expanduser()
     path = folder / name if folder is not None else (Path(name) if Path(name).is_absolute() else source) if source.is_file() else None
     if path is None:
-        return hub_file(card.source, name, card.revision)
+        return hub_file(card.source, name, card.hub_revision)
     if not path.is_file():
         raise ModelError(f"{card.title} also needs the file {path.name}, and {path} is not there")
     return path
@@ -53,7 +53,7 @@ def base_folder(policies: VideoPolicies, card: ModelCard) -> Path:
             f"with {MODEL_INDEX}, vae, text_encoder and tokenizer"
         )
     base = Path(policies.base).expanduser()
-    return base if base.is_dir() else _hub_folder(policies.base, None, BESIDE)
+    return base if base.is_dir() else _hub_folder(policies.base, policies.base_revision or None, BESIDE)
 
 
 def _hub_folder(source: str, revision: str | None, parts: tuple[str, ...]) -> Path:

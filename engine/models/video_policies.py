@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -57,7 +57,7 @@ class VideoPolicies:
     shape: a name in SHAPES, or empty if the weights' own sizes are taken. weights: the file with the transformer inside the source,
     empty for a folder in diffusers' layout; entry: the part of that file that is read (generator, generator_ema), empty
     for the best one there; adapter: a file with a LoRA that belongs to the checkpoint. base: hub id or folder that the
-    autoencoder, text encoder and tokenizer come from if the source has none.
+    autoencoder, text encoder and tokenizer come from if the source has none; base_revision: its commit on the hub, empty for the newest.
     input_latents: what an encoded input is (see video_codec). timesteps: the denoising steps it was distilled for, largest first;
     warped: they are places on the flow grid, 1000 u, before `shift`. step_rule: which of them fewer steps use: the first
     ones, or some spread over all. first_timesteps: for the first chunk of a stream, if it has its own.
@@ -72,6 +72,7 @@ class VideoPolicies:
     entry: str = ""
     adapter: str = ""
     base: str = ""
+    base_revision: str = ""
     input_latents: str = "normalised"
     timesteps: tuple[float, ...] = (1000.0, 750.0, 500.0, 250.0)
     warped: bool = True
@@ -126,8 +127,11 @@ class VideoPolicies:
         return tuple(self.timesteps[place] for place in places)
 
 
-def policies_from_json(text: str) -> VideoPolicies:
-    """The policies written beside a model's own files. ValueError says what is wrong with them."""
+def policies_from_json(text: str, over: VideoPolicies | None = None) -> VideoPolicies:
+    """The policies written beside a model's own files; what they leave out is as in `over`, or as Self-Forcing has it.
+
+    Another base drops the revision of the one before. ValueError says what is wrong with them.
+    """
     found: Any = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("the policies are not a table of names and values")
@@ -136,7 +140,9 @@ def policies_from_json(text: str) -> VideoPolicies:
     if unknown:
         raise ValueError(f"there is no policy {unknown[0]!r}; there are: {', '.join(kinds)}")
     values = {name: _of_kind(name, str(kinds[name]), value) for name, value in found.items()}
-    return VideoPolicies(**values)
+    if "base" in values:
+        values = {"base_revision": "", **values}
+    return replace(over or VideoPolicies(), **values)
 
 
 def _of_kind(name: str, kind: str, value: Any) -> Any:

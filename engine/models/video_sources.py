@@ -33,13 +33,13 @@ def policies_of_folder(folder: Path, index_file: str) -> VideoPolicies | None:
     return policies_beside(folder) if is_video else None
 
 
-def policies_beside(folder: Path) -> VideoPolicies:
-    """The policies that a folder holds, or the usual ones."""
+def policies_beside(folder: Path, over: VideoPolicies | None = None) -> VideoPolicies:
+    """The policies that a folder holds, over those of a row of the catalogue or the usual ones."""
     file = folder / POLICIES_FILE
     if not file.is_file():
-        return VideoPolicies()
+        return over or VideoPolicies()
     try:
-        return policies_from_json(file.read_text(encoding="utf-8"))
+        return policies_from_json(file.read_text(encoding="utf-8"), over)
     except (OSError, ValueError) as error:
         raise UnknownModel(f"{file} cannot be used: {error}") from error
 

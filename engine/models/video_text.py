@@ -6,10 +6,14 @@ import html
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from engine.models.loading_errors import is_out_of_memory
 from engine.models.prompt_encoder import PromptEmbedding, PromptEncoder
 
 TOKENS = 512
+ROOM = 1_000_000_000
+"""Bytes that have to be free on a GPU beside the weights before a prompt is encoded there: its work, and some for the picture."""
 
 
 class VideoTextEncoder(PromptEncoder):
@@ -32,6 +36,10 @@ class VideoTextEncoder(PromptEncoder):
         self._dtype = dtype
         self._tokens = tokens
         self._resting = torch.device("cpu") if offload else device
+        self._place = device
+        self._bytes = sum(weight.numel() * weight.element_size() for weight in encoder.parameters())
+        self._left = 0
+        self._told = False
         self._encoder.to(self._resting)
 
     def _embed(self, text: str) -> PromptEmbedding:
@@ -39,14 +47,59 @@ class VideoTextEncoder(PromptEncoder):
         cleaned = clean(text)
         inputs = self._tokenizer(cleaned, max_length=self._tokens, truncation=True, return_tensors="pt")
         self._note_cut(cleaned, self._tokenizer, self._tokens)
-        try:
-            self._encoder.to(self._device)
-            hidden = self._encoder(inputs.input_ids.to(self._device)).last_hidden_state[0].to(self._dtype)
-        finally:
-            self._encoder.to(self._resting)
+        hidden = self._hidden(inputs.input_ids)
         padded = hidden.new_zeros(1, self._tokens, hidden.shape[-1])
         padded[0, : hidden.shape[0]] = hidden
         return PromptEmbedding(text=text, tokens=padded.to(self._device), pooled=None)
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        """The prompt's own tokens [L, D], computed where there is room."""
+        if self._place == self._resting:
+            return self._run_on(self._resting, ids)
+        free = free_bytes(self._device, self._left)
+        if free is not None and free < self._bytes + ROOM:
+            self._tell(f"{free / 1e9:.1f} GB are free")
+            return self._run_on(self._resting, ids)
+        try:
+            hidden = self._run_on(self._place, ids)
+            self._left = self._bytes
+            return hidden
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of `except`, where the error would still hold what it could not finish.
+        self._place = self._resting
+        self._tell("it ran out")
+        return self._run_on(self._resting, ids)
+
+    def _run_on(self, place: torch.device, ids: Tensor) -> Tensor:
+        try:
+            self._encoder.to(place)
+            hidden: Tensor = self._encoder(ids.to(place)).last_hidden_state[0].to(self._dtype)
+        finally:
+            self._encoder.to(self._resting)
+        return hidden
+
+    def _tell(self, why: str) -> None:
+        if self._told:
+            return
+        self._told = True
+        with self._changed:
+            self._problems.append(
+                f"prompts are encoded on the CPU, so a new one shows later: the text encoder wants {(self._bytes + ROOM) / 1e9:.1f} GB "
+                f"of the memory of {self._device}, and {why}"
+            )
+
+
+def free_bytes(device: torch.device, left: int) -> int | None:
+    """What may still be put on a CUDA device; None where that is not known.
+
+    left: bytes that weights left behind when they went away. torch keeps them for what comes next, so they are free but do not look it.
+    """
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + min(left, kept)
 
 
 def clean(text: str) -> str:

@@ -152,6 +152,25 @@ def test_the_lists_and_the_version() -> None:
         assert done.returncode == 0 and "Usage: phosphene" in done.stdout
 
 
+def test_the_list_of_models_says_of_every_video_row_what_it_holds_what_was_verified_and_which_files_it_takes() -> None:
+    from engine.models.catalogue import CATALOGUE
+
+    blocks: dict[str, str] = {}
+    name = ""
+    for line in phosphene("models").stdout.splitlines():
+        if line.startswith(" "):
+            blocks[name] += line
+        else:
+            name = line.split()[0]
+            blocks[name] = line
+    for card in CATALOGUE:
+        if card.video is not None:
+            assert f"verified: {card.video.verified}" in blocks[card.name]
+            assert (f"memory: {card.memory_gb:g} GB with" in blocks[card.name]) == bool(card.video.shape)
+            assert card.revision is None or f"revision: {card.revision}" in blocks[card.name]
+    assert "revision: not pinned: newest of the hub" in blocks["reward-forcing"] and "verified" not in blocks["sd-turbo"]
+
+
 def test_sources_say_when_ndi_is_not_available(without_ndi: str) -> None:
     done = phosphene("sources", path=without_ndi)
     assert done.returncode == 0 and done.stderr == ""

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from engine.models import video_text
 from engine.models.catalogue import resolve
-from engine.models.video_text import VideoTextEncoder, clean
+from engine.models.video_text import ROOM, VideoTextEncoder, clean, free_bytes
 from engine.models.video_weights import LoadedVideoModel, load_video
 
 CPU = torch.device("cpu")
+CARD = torch.device("cpu", 0)
+"""Stands for a GPU: a place with a name of its own, where tensors can be put on any machine."""
 PROMPTS = ("a cat", "", "  oil   painting\nof the sea ", "a &amp;amp; cat", "a cat " * 40)
 
 
@@ -72,6 +75,59 @@ def test_offloaded_weights_go_there_and_back_for_every_new_prompt_even_if_it_fai
     assert encoder.moves[3:] == ["cpu", "cpu"]
 
 
+def on_a_card(loaded: LoadedVideoModel, monkeypatch: pytest.MonkeyPatch, free: int) -> tuple[VideoTextEncoder, CountingEncoder]:
+    """An offloaded text encoder beside a card of which `free` bytes more than its weights are free."""
+    encoder = CountingEncoder(loaded.text_encoder)
+    needed = sum(weight.numel() * weight.element_size() for weight in encoder.parameters())
+    monkeypatch.setattr(video_text, "free_bytes", lambda device, left: needed + free)
+    return VideoTextEncoder(encoder, loaded.tokenizer, device=CARD, dtype=torch.float32, offload=True), encoder
+
+
+def test_a_prompt_is_encoded_on_the_card_only_where_the_weights_and_a_gigabyte_fit(
+    loaded: LoadedVideoModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, encoder = on_a_card(loaded, monkeypatch, ROOM)
+    wanted = prompts.encode("a cat").tokens
+    assert encoder.moves == ["cpu", "cpu:0", "cpu"] and prompts.take_problems() == []
+    prompts, encoder = on_a_card(loaded, monkeypatch, ROOM - 1)
+    assert torch.equal(prompts.encode("a cat").tokens, wanted)
+    prompts.encode("oil")
+    assert "cpu:0" not in encoder.moves
+    (told,) = prompts.take_problems()  # once, not with every prompt
+    assert "encoded on the CPU" in told and "wants 1.0 GB of the memory of cpu:0, and 1.0 GB are free" in told
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: out of memory")])
+def test_a_card_that_runs_out_of_memory_leaves_the_prompt_to_the_cpu(
+    loaded: LoadedVideoModel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    prompts, encoder = on_a_card(loaded, monkeypatch, 10 * ROOM)
+    encoder.refused = {"cpu:0": error}
+    assert torch.equal(prompts.encode("a cat").tokens, loaded.prompts().encode("a cat").tokens)
+    assert encoder.moves == ["cpu", "cpu:0", "cpu", "cpu", "cpu"]  # at rest; there and back; here and at rest
+    prompts.encode("oil")
+    assert encoder.moves.count("cpu:0") == 1  # it is not tried again
+    (told,) = prompts.take_problems()
+    assert "encoded on the CPU" in told and "it ran out" in told
+
+
+def test_another_error_on_the_card_is_not_taken_for_a_lack_of_memory(loaded: LoadedVideoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, encoder = on_a_card(loaded, monkeypatch, ROOM)
+    encoder.broken = True
+    with pytest.raises(RuntimeError, match="broken"):
+        prompts.encode("a cat")
+    assert encoder.moves == ["cpu", "cpu:0", "cpu"]
+
+
+def test_what_is_free_counts_what_the_weights_left_behind_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 9_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4_000)
+    cuda = torch.device("cuda", 0)
+    assert [free_bytes(cuda, left) for left in (0, 2_000, 11_000)] == [3_000, 5_000, 8_000]
+    assert free_bytes(CPU, 0) is None
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu_the_weights_rest_on_the_cpu_and_the_numbers_are_the_same(tiny_wan: Path) -> None:
@@ -97,10 +153,16 @@ class CountingEncoder:
         self.moves: list[str] = []
         self.threads: list[str] = []
         self.broken = False
+        self.refused: dict[str, Exception] = {}
         self.done = threading.Event()
+
+    def parameters(self) -> Any:
+        return self._encoder.parameters()
 
     def to(self, device: torch.device) -> None:
         self.moves.append(str(device))
+        if str(device) in self.refused:
+            raise self.refused[str(device)]
 
     def __call__(self, ids: torch.Tensor) -> Any:
         if self.broken:

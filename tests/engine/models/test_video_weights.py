@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,13 +18,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.models.catalogue import BY_NAME, CATALOGUE, ModelCard, ModelError, UnknownModel, resolve
+from engine.models.model_card import NOT_PINNED
 from engine.models.taehv import Taehv
 from engine.models.video_catalogue import EMBEDDED_VIDEO
 from engine.models.video_checkpoint import converted, empty_transformer, misfits, plain_names, read_checkpoint, shape_of
 from engine.models.video_codec import FrameCodec, StreamVae
 from engine.models.video_codec_tiny import StreamTaehv
+from engine.models.video_files import base_folder, file_of
+from engine.models.video_memory import cache_gb, held_gb, weights_gb
 from engine.models.video_policies import SHAPES, VideoPolicies, WanShape, policies_from_json
 from engine.models.video_weights import LoadedVideoModel, checked_shape, load_video
+from engine.pipelines.video_parts import cache_policy, check
+from engine.video.cache_memory import DeepSinks
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "video_stream" / "batch_2steps.pt"
 CPU = torch.device("cpu")
@@ -116,13 +122,64 @@ def test_the_layout_is_that_of_the_references_own_weights() -> None:
 def test_every_video_row_says_what_is_needed_to_run_it_and_what_was_checked() -> None:
     assert len(VIDEO_ROWS) == 9
     for card in VIDEO_ROWS:
-        assert card.family == "video" and card.licence and card.memory_gb >= 10 and card.guidance == "none"
+        assert card.family == "video" and card.licence and card.memory_gb >= 7 and card.guidance == "none"
         assert card.video is not None and card.video.verified and card.video.base and card.video.weights
         assert card.steps <= len(card.video.timesteps)
         assert all(side % 16 == 0 for side in card.size)
+        pinned = re.fullmatch(r"[0-9a-f]{40}", card.revision or "") is not None
+        assert pinned or card.revision == NOT_PINNED == "not pinned: newest of the hub"
+        assert card.hub_revision == (card.revision if pinned else None)
+        assert re.fullmatch(r"[0-9a-f]{40}", card.video.base_revision)
+        assert any(word in card.licence for word in ("weights", "not known here"))
     raw = {card.name for card in VIDEO_ROWS if card.video is not None and card.video.input_latents == "raw"}
     assert raw == {"streamdiffusion-v2", "streamdiffusion-v2-14b"}
     assert BY_NAME["sd-turbo"].family == "image" and BY_NAME[EMBEDDED_VIDEO].family == "video"
+
+
+MEASURED = Path(__file__).resolve().parents[3] / "docs" / "benchmarks" / "gpu_video_1.3b_480x832.json"
+
+
+@pytest.mark.parametrize(
+    "run", json.loads(MEASURED.read_text())["rows"], ids=lambda run: f"{run['codec']} {run['scheduler']} {run['steps']}"
+)  # fmt: skip
+def test_the_memory_of_a_row_is_what_measured_runs_held(run: dict[str, Any]) -> None:
+    policies = BY_NAME["streamdiffusion-v2"].video
+    assert policies is not None
+    reckoned = held_gb(policies, steps=run["steps"], rows=run["rows"], own_autoencoder=run["codec"] == "own")
+    assert reckoned == pytest.approx(run["memory_gb"], rel=0.03)
+
+
+def test_weights_and_cache_by_hand() -> None:
+    for name, count, row in (("wan-1.3b", 1_418_996_800, 1.73), ("wan-14b", 14_288_491_584, 7.67)):
+        assert weights_gb(SHAPES[name]) == pytest.approx(2e-9 * count, rel=0.002)
+        assert cache_gb(SHAPES[name], 6) == pytest.approx(row, abs=0.005)
+    assert BY_NAME["streamdiffusion-v2"].memory_gb == 7
+    with pytest.raises(ValueError, match="unknown shape"):
+        held_gb(VideoPolicies(), steps=1)
+
+
+def test_a_base_is_fetched_at_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def fetched(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((source, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download", lambda source, name, *, revision: fetched(source, revision=revision, allow_patterns=[name])
+    )
+    card = BY_NAME["krea-realtime-14b"]
+    assert card.video is not None
+    base_folder(card.video, card)
+    base_folder(replace(card.video, base_revision=""), card)
+    file_of(card, card.video.weights, None)
+    file_of(BY_NAME["reward-forcing"], "rewardforcing.pt", None)
+    base = "Wan-AI/Wan2.1-T2V-14B-Diffusers"
+    assert asked == [
+        (base, "38ec498cb3208fb688890f8cc7e94ede2cbd7f68"), (base, None),
+        ("krea/krea-realtime-video", "6b5d204f9d14c3c3a59608e49d1da7fad90daf8d"), ("JaydenLu666/Reward-Forcing-T2V-1.3B", None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -220,6 +277,39 @@ def test_a_row_with_weights_of_this_machine(tmp_path: Path, tiny_wan: Path) -> N
         resolve(f"longlive@{tmp_path}/gone.pt")
     with pytest.raises(UnknownModel):
         resolve(f"sd-turbo@{file}")
+
+
+@pytest.mark.parametrize("place", ["", "self_forcing_dmd.pt"], ids=["folder", "file"])
+def test_policies_beside_a_rows_own_weights_go_over_the_rows(tmp_path: Path, place: str) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for file in (tmp_path / "self_forcing_dmd.pt", tmp_path / "checkpoints" / "self_forcing_dmd.pt"):
+        file.write_bytes(b"")
+    name, beside = f"self-forcing@{tmp_path / place}", tmp_path / "video_policies.json"
+    row = BY_NAME["self-forcing"].video
+    assert row is not None
+    own = replace(row, weights=row.weights if not place else "")
+    assert resolve(name).video == own
+    beside.write_text('{"cache": "deep_sinks", "sinks": 6}')
+    card = resolve(name)
+    assert card.video == replace(own, cache="deep_sinks", sinks=6) and card.steps == 4
+    assert isinstance(cache_policy(card.video), DeepSinks)
+    beside.write_text('{"timesteps": [1000, 500], "base": "/models/wan"}')
+    card = resolve(name)
+    assert card.video == replace(own, timesteps=(1000.0, 500.0), base="/models/wan", base_revision="") and card.steps == 2
+    beside.write_text('{"cache": "deep_sinks"}')  # the row has no sinks
+    with pytest.raises(UnknownModel, match=r"video_policies.json cannot be used: .*deep_sinks without sink frames"):
+        resolve(name)
+
+
+def test_the_examples_of_the_page_go_over_a_row() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "video_policies.md").read_text(encoding="utf-8")
+    examples = re.findall(r'`(\{"cache".*?\})`', page)
+    row = BY_NAME["self-forcing"].video
+    assert row is not None and len(examples) == 4
+    for example in examples:
+        policies = policies_from_json(example, row)
+        check(policies)
+        assert policies == replace(row, **json.loads(example))
 
 
 # Loading
