@@ -123,7 +123,8 @@ def test_what_is_told_to_be_without_effect_is(make: Make, moving: Callable[[int]
     clip: list[Frame | None] = [moving(i) for i in range(9)]
     plain = feed(*make(), clip)
     turned = {
-        "guidance": "full", "step_method": "euler", "add_noise": False, "stream_batch": False, "frame_buffer": 2,
+        "guidance": "full", "guidance_scale": 7.5, "delta": 0.5, "negative_prompt": "a dog", "step_method": "euler",
+        "add_noise": False, "stream_batch": False, "frame_buffer": 2,
         "cross_frame_attention": True, "feedback": 0.5, "steadiness": 1.0, "prompt_fade": 3.0,
     }  # fmt: skip
     assert set(turned) == set(UNUSED) <= set(BY_NAME)
