@@ -18,6 +18,7 @@ from engine.video.slo_costs import ChunkPlan
 
 NO_RECACHING = "over several ranks the frames remembered stay as they are when the prompt changes: recaching needs all blocks in one place"
 FORGOTTEN = "over several ranks another number of steps starts with an empty context"
+ONLY_COUNTED = "a rolling window keeps its steps and its size: no deadline changes them, what comes after it is counted"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,6 +28,16 @@ class Ready:
     denoising: Denoising
     prompt: Prompt
     timesteps: tuple[float, ...]
+
+    @property
+    def calls(self) -> int:
+        """Denoiser calls a chunk that its steps take."""
+        return 1 if self.denoising.kind.scheduler in ("stream_batch", "rolling_window") else len(self.timesteps)
+
+    @property
+    def reruns(self) -> int:
+        """Further calls a chunk, however many steps it has."""
+        return int(self.denoising.kind.scheduler in ("clean_rerun", "rolling_window"))
 
 
 class ChunkPlans:
@@ -50,16 +61,18 @@ class ChunkPlans:
         self.denoising: Denoising | None = None
         self.notes: list[str] = []
 
-    def plan(self, values: Snapshot) -> ChunkPlan:
-        """How the next chunk is made: as the values say, or as their deadline wants it."""
+    def plan(self, values: Snapshot, *, painted: bool = False) -> ChunkPlan:
+        """How the next chunk is made: as the values say, or as their deadline wants it. painted: out of noise, there is no input."""
         scheduler = self._scheduler(values)
         steps = len(self._entry.steps(values, scheduler))
         natural = ChunkPlan(largest_chunk(self._policies, values.whole("chunk_frames")), steps, scheduler == "stream_batch" and steps > 1)
         if scheduler == "rolling_window":
+            if self._deadline.only_count(values):
+                self._note(ONLY_COUNTED)
             return natural
         largest = largest_chunk(self._policies, self._policies.window)
         can_batch = scheduler in ("sequential", "stream_batch") and not self._policies.context and not self._site.only_scheduler
-        return self._deadline.plan(values, natural, largest=largest, can_batch=can_batch)
+        return self._deadline.plan(values, natural, largest=largest, can_batch=can_batch, painted=painted)
 
     def ready(
         self, values: Snapshot, frames: int, size: tuple[int, int], finish: Callable[[Denoising], None], plan: ChunkPlan | None = None

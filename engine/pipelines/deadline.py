@@ -49,22 +49,24 @@ class Deadline:
         span = self._captured[-1] - self._captured[0] if len(self._captured) > 1 else 0.0
         return (len(self._captured) - 1) / span if span > 0 else USUAL_FPS
 
-    def plan(self, values: Snapshot, natural: ChunkPlan, *, largest: int, can_batch: bool) -> ChunkPlan:
+    def only_count(self, values: Snapshot) -> bool:
+        """Count what comes too late and change nothing about how chunks are made; whether there is a deadline at all."""
+        self._deadline = values.number("deadline") / 1000.0 or float("inf")
+        self._control = self._promise = None
+        return self._deadline < float("inf")
+
+    def plan(self, values: Snapshot, natural: ChunkPlan, *, largest: int, can_batch: bool, painted: bool = False) -> ChunkPlan:
         """How the next chunk is made: as the values say (`natural`) without a deadline, else with at most its steps.
 
-        largest: latent frames that fit the window. can_batch: whether the model may share calls between chunks.
+        largest: latent frames that fit the window. can_batch: whether the model may share calls between chunks. painted: out of
+        noise at the pace of the output, so no frame waits for its chunk to fill.
         """
-        self._deadline = values.number("deadline") / 1000.0 or float("inf")
-        if self._deadline == float("inf"):
-            self._control = self._promise = None
+        if not values.number("deadline"):
+            self.only_count(values)
             return natural
-        chunks = tuple(sorted({natural.chunk, min(largest, LARGEST_GROWTH * natural.chunk)}))
-        bounds = Bounds(chunks=chunks, most_steps=natural.steps, batched=(False, True) if can_batch else (natural.batched,))
-        fps = self.input_fps
-        if self._promise is not None and abs(fps - self._promise[0].input_fps) <= ANOTHER_RATE * self._promise[0].input_fps:
-            fps = self._promise[0].input_fps
-        promise = (Slo(deadline_seconds=self._deadline, input_fps=fps, pictures=self._pictures), bounds)
-        if self._control is None:
+        self._deadline = values.number("deadline") / 1000.0
+        slo, bounds = promise = (self._slo(values, waits=not painted), self._bounds(values, natural, largest, can_batch))
+        if self._control is None or (self._promise is not None and self._promise[0].waits != slo.waits):
             start = natural if natural in bounds.plans() else None
             self._control = DeadlineControl(*promise, start=start)
         elif promise != self._promise:
@@ -72,11 +74,30 @@ class Deadline:
         self._promise = promise
         return self._control.plan
 
-    def chunk_done(self, stage_ms: dict[str, float], *, calls: int) -> None:
-        """A chunk was made under the last plan in these newest measurements of the stages, of which `denoise` was `calls` calls."""
+    def _slo(self, values: Snapshot, *, waits: bool) -> Slo:
+        """What is promised; a rate that is nearly the last one is the last one."""
+        fps = self.input_fps if waits else values.number("output_fps") or USUAL_FPS
+        before = None if self._promise is None else self._promise[0].input_fps
+        if before is not None and abs(fps - before) <= ANOTHER_RATE * before:
+            fps = before
+        return Slo(deadline_seconds=self._deadline, input_fps=fps, pictures=self._pictures, waits=waits)
+
+    def _bounds(self, values: Snapshot, natural: ChunkPlan, largest: int, can_batch: bool) -> Bounds:
+        return Bounds(
+            chunks=tuple(sorted({natural.chunk, min(largest, LARGEST_GROWTH * natural.chunk)})),
+            fewest_steps=min(values.whole("fewest_steps"), natural.steps),
+            most_steps=natural.steps,
+            batched=(False, True) if can_batch else (natural.batched,),
+        )
+
+    def chunk_done(self, stage_ms: dict[str, float], *, calls: int, reruns: int = 0) -> None:
+        """A chunk was made under the last plan in these newest measurements of the stages. `denoise` was `calls` calls for its steps
+        and `reruns` that every plan has; these count to what comes after the steps.
+        """
         if self._control is not None and {"encode", "denoise", "decode"} <= stage_ms.keys():
             encode, denoise, decode = (stage_ms[name] / 1000.0 for name in ("encode", "denoise", "decode"))
-            self._control.chunk_done(StageTimes(encode=encode, forward=denoise / calls, decode=decode))
+            forward = denoise / (calls + reruns)
+            self._control.chunk_done(StageTimes(encode=encode, forward=forward, decode=decode + reruns * forward))
 
     def shown(self, captured_at: Sequence[float], finished_at: float) -> None:
         """Frames of one chunk have come to the host."""

@@ -6,8 +6,8 @@ from engine.control.live_values import Snapshot
 from engine.control.table import BY_NAME
 
 UNUSED = (
-    "guidance", "step_method", "add_noise", "stream_batch", "frame_buffer", "cross_frame_attention", "feedback", "steadiness",
-    "prompt_fade",
+    "guidance", "guidance_scale", "delta", "negative_prompt", "step_method", "add_noise", "stream_batch", "frame_buffer",
+    "cross_frame_attention", "feedback", "steadiness", "prompt_fade",
 )  # fmt: skip
 """Video models are distilled: no guidance and no other kind of step. Their context is what keeps them steady."""
 INSTEAD = {"stream_batch": "step_scheduler", "frame_buffer": "chunk_frames", "prompt_fade": "prompt_chunks"}

@@ -85,22 +85,25 @@ class ChunkEntry:
         self._carried: Tensor | None = None
 
     def steps(self, values: Snapshot, scheduler: str, most: int | None = None) -> tuple[float, ...]:
-        """Timesteps of the next chunk as the model means them, largest first. most: instead of the `steps` asked for."""
-        explicit = tuple(float(t) for t in sorted(set(values.whole_numbers("step_list")), reverse=True) if t > 0)
-        if explicit:
-            return explicit
+        """Timesteps of the next chunk as the model means them, largest first. most: instead of the `steps` asked for; a list that is
+        longer is thinned out to as many, by the model's own rule.
+        """
         policies = self._policies
-        if self.count == 0 and policies.first_timesteps and scheduler in FIRST_TIMESTEPS_WITH:
-            return policies.first_timesteps
+        listed = _listed(values)
+        if not listed and self.count == 0 and scheduler in FIRST_TIMESTEPS_WITH:
+            listed = policies.first_timesteps
+        if listed:
+            return _thinned(listed, most or len(listed), policies.step_rule)
         return policies.timesteps_for(most or values.whole("steps"))
 
     def from_noise(self, values: Snapshot, timesteps: Sequence[float], shape: tuple[int, ...]) -> Entered:
-        """A chunk out of nothing: noise of `shape` (F, C, h, w)."""
+        """A chunk out of nothing: noise of `shape` (F, C, h, w), whose first level is 1000 also where the steps begin lower."""
         noise = self._noise(values, (len(timesteps), *shape))
         self.count += 1
         self._scale = self._last_picture = None
-        warped = self._policies.warped and not values.whole_numbers("step_list")
-        return Entered(noise[:1], self._grid.levels(timesteps, self._device, warped=warped), noise[1:])
+        warped = self._policies.warped and not _listed(values)
+        levels = self._grid.levels((float(TRAINED_TIMESTEPS), *timesteps[1:]), self._device, warped=warped)
+        return Entered(noise[:1], levels, noise[1:])
 
     def from_pictures(
         self, values: Snapshot, timesteps: Sequence[float], clean: Tensor, pictures: Tensor, greys: Sequence[Pixels | None]
@@ -133,7 +136,7 @@ class ChunkEntry:
 
     def _levels(self, values: Snapshot, timesteps: Sequence[float], first: Tensor, strength: float) -> Levels:
         """Steps from `first` down. A list made for more noise is drawn together to what the strength leaves; the model's own stays."""
-        if values.whole_numbers("step_list"):
+        if _listed(values):
             return self._grid.levels(timesteps, self._device)
         trained = self._grid.levels(timesteps, self._device, warped=self._policies.warped).timesteps
         top = self._grid.warped(timesteps[0]) if self._policies.warped else timesteps[0]
@@ -164,3 +167,14 @@ class ChunkEntry:
             self._grey = grey
             frames.append(self._carried)
         return torch.cat(frames).to(self._device, non_blocking=True)
+
+
+def _listed(values: Snapshot) -> tuple[float, ...]:
+    """The steps of `step_list`, largest first; none if it is empty."""
+    return tuple(float(t) for t in sorted(set(values.whole_numbers("step_list")), reverse=True) if t > 0)
+
+
+def _thinned(timesteps: tuple[float, ...], most: int, rule: str) -> tuple[float, ...]:
+    """At most so many of them, as VideoPolicies.timesteps_for chooses: the first ones, or some spread over all."""
+    there, count = len(timesteps), min(most, len(timesteps))
+    return timesteps[:count] if rule == "first" else tuple(timesteps[i * there // count] for i in range(count))

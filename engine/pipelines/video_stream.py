@@ -25,7 +25,6 @@ from engine.pipelines.unused_values import UnusedValues
 from engine.pipelines.video_entry import ChunkEntry, ChunkPrompts, Entered
 from engine.pipelines.video_input import ChunkInput
 from engine.pipelines.video_output import ChunkOutput, Flight, to_be_shown
-from engine.pipelines.video_parts import largest_chunk
 from engine.pipelines.video_stillness import ChunkStillness
 from engine.pipelines.video_under_way import ChunkDenoising, ChunkEncoding, Encoding
 from engine.video.schedulers import Chunk
@@ -204,8 +203,7 @@ class VideoStream:
             ready = self._ready(values, int(clean.shape[1]), plan)
             entered = self._entry.from_pictures(values, ready.timesteps, clean, gathered.pictures, gathered.greys)
             self._enter(ready, entered, gathered.flight, values)
-            calls = plan.calls + (ready.denoising.kind.scheduler == "clean_rerun")
-            self._deadline.chunk_done(self.newest_stage_ms(), calls=calls)
+            self._deadline.chunk_done(self.newest_stage_ms(), calls=ready.calls, reruns=ready.reruns)
 
     def _paint(self, values: Snapshot) -> None:
         """A chunk out of noise, as soon as the pictures of the one before have had their time."""
@@ -213,18 +211,20 @@ class VideoStream:
         if self._owed > 0:
             return
         self._enter_encoded(ahead=0)
+        plan = self._plans.plan(values, painted=True)
         first = not self._output.any and not self._denoising.flights
-        frames = self._input.first_frames(values) if first else largest_chunk(self._policies, values.whole("chunk_frames"))
+        frames = self._input.first_frames(values) if first else plan.chunk
         count = self._input.pictures(frames, first=first)
-        ready = self._ready(values, frames)
+        ready = self._ready(values, frames, plan)
         width, height = self.size
         shape = (frames, self._codec.latent_channels, height // self._codec.factor, width // self._codec.factor)
         entered = self._entry.from_noise(values, ready.timesteps, shape)
         moments = tuple(self._input.moment(self._clock()) for _ in range(count))
         self._owed = count
         self._enter(ready, entered, Flight(moments, None), values)
+        self._deadline.chunk_done(self.newest_stage_ms() | {"encode": 0.0}, calls=ready.calls, reruns=ready.reruns)
 
-    def _ready(self, values: Snapshot, frames: int, plan: ChunkPlan | None = None) -> Ready:
+    def _ready(self, values: Snapshot, frames: int, plan: ChunkPlan) -> Ready:
         width, height = self.size
         size = (height // self._codec.factor, width // self._codec.factor)
         return self._plans.ready(values, frames, size, lambda denoising: self._finish_all(denoising, values), plan)

@@ -28,12 +28,15 @@ class Slo:
     """What is promised. deadline_seconds: from capture to finished, for every frame; input_fps: frames captured a second.
 
     pictures: pictures of one latent frame. headroom: share of deadline and rate that a plan must leave free when it is taken.
+    waits: whether the frames of a chunk come one after the other, so that the oldest waits for the newest; else they are made out of
+    nothing, at `input_fps` a second, and captured when their chunk is begun.
     """
 
     deadline_seconds: float
     input_fps: float
     pictures: int = 4
     headroom: float = 0.15
+    waits: bool = True
 
     def __post_init__(self) -> None:
         if not (self.deadline_seconds > 0 and self.input_fps > 0 and self.pictures >= 1 and 0 <= self.headroom < 1):
@@ -80,7 +83,8 @@ def forecast(plan: ChunkPlan, chunk_seconds: float, slo: Slo) -> Forecast:
     """
     pictures = plan.chunk * slo.pictures
     period = pictures / slo.input_fps
-    latency = (pictures - 1) / slo.input_fps + chunk_seconds + (plan.rows - 1) * max(chunk_seconds, period)
+    filling = (pictures - 1) / slo.input_fps if slo.waits else 0.0
+    latency = filling + chunk_seconds + (plan.rows - 1) * max(chunk_seconds, period)
     dropped = max(0.0, 1.0 - period / chunk_seconds) if chunk_seconds > 0 else 0.0
     return Forecast(chunk_seconds=chunk_seconds, latency_seconds=latency, dropped=dropped)
 

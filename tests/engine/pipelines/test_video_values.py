@@ -51,6 +51,32 @@ def test_a_travelling_seed_wanders_from_one_seeds_noise_to_the_next() -> None:
     assert torch.allclose(found[3][0], there[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("asked", [{}, {"step_list": [600, 300]}], ids=["the model's steps", "listed"])
+def test_a_chunk_out_of_noise_enters_at_the_level_of_noise(asked: dict[str, object]) -> None:
+    values, entry = LiveValues(), ChunkEntry(STREAM_V2, CPU)
+    values.set_many({"steps": 2, **asked})
+    snapshot = values.snapshot(0.0)
+    steps = entry.steps(snapshot, "sequential")
+    assert steps[0] < 1000
+    entered = entry.from_noise(snapshot, steps, (4, 4, 16, 16))
+    assert entered.levels.timesteps[0] == 1000 and entered.levels.sigmas[0] == 1 and len(entered.levels) == 2
+    assert entered.levels.timesteps[1] == steps[1]
+    assert float(entered.latent.std()) == pytest.approx(float(entered.levels.sigmas[0]), abs=0.05)
+
+
+@pytest.mark.parametrize("rule", ["first", "spread"])
+def test_a_list_of_steps_is_thinned_out_to_what_is_planned(rule: str) -> None:
+    policies = replace(STREAM_V2, step_rule=rule, first_timesteps=(1000.0, 750.0, 500.0, 250.0))
+    values, entry = LiveValues(), ChunkEntry(policies, CPU)
+    assert entry.steps(values.snapshot(0.0), "sequential") == policies.first_timesteps
+    chosen = {"first": (1000.0, 750.0), "spread": (1000.0, 500.0)}[rule]
+    assert entry.steps(values.snapshot(0.0), "sequential", 2) == chosen
+    values.set("step_list", [200, 800, 400, 600])
+    assert entry.steps(values.snapshot(0.0), "sequential") == entry.steps(values.snapshot(0.0), "sequential", 8) == (800, 600, 400, 200)
+    assert entry.steps(values.snapshot(0.0), "sequential", 1) == (800,)
+    assert entry.steps(values.snapshot(0.0), "sequential", 2) == {"first": (800, 600), "spread": (800, 400)}[rule]
+
+
 def still(frame: Frame, index: int) -> Frame:
     return replace(frame, captured_at=index / 30.0, index=index)
 
@@ -123,7 +149,8 @@ def test_what_is_told_to_be_without_effect_is(make: Make, moving: Callable[[int]
     clip: list[Frame | None] = [moving(i) for i in range(9)]
     plain = feed(*make(), clip)
     turned = {
-        "guidance": "full", "step_method": "euler", "add_noise": False, "stream_batch": False, "frame_buffer": 2,
+        "guidance": "full", "guidance_scale": 7.5, "delta": 0.5, "negative_prompt": "a dog", "step_method": "euler",
+        "add_noise": False, "stream_batch": False, "frame_buffer": 2,
         "cross_frame_attention": True, "feedback": 0.5, "steadiness": 1.0, "prompt_fade": 3.0,
     }  # fmt: skip
     assert set(turned) == set(UNUSED) <= set(BY_NAME)

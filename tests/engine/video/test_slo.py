@@ -50,6 +50,8 @@ def test_forecast_worked_by_hand() -> None:
     assert alone.latency_seconds == pytest.approx(3 / 16 + 0.1) and alone.dropped == 0
     batch = forecast(ChunkPlan(chunk=1, steps=3, batched=True), 0.1, slo)
     assert batch.latency_seconds == pytest.approx(3 / 16 + 0.1 + 2 * 0.25), "two more chunk periods of 4 / 16 s"
+    painted = forecast(ChunkPlan(chunk=1, steps=3, batched=True), 0.1, Slo(deadline_seconds=1, input_fps=16, waits=False))
+    assert painted.latency_seconds == pytest.approx(0.1 + 2 * 0.25), "nothing is waited for"
     slow = forecast(ChunkPlan(chunk=1, steps=1), 0.5, slo)
     assert slow.dropped == pytest.approx(0.5) and slow.latency_seconds == pytest.approx(3 / 16 + 0.5)
 
