@@ -2,7 +2,8 @@
 
 A live stream at strength s begins from its own photo; the picture wanted is s of the way from the photo to the picture that the
 denoiser itself makes of it at s = 1 (`flow.goal`). A frozen copy makes that picture, so textures stay what they are. No pairs are
-needed: photos and prompts are enough.
+needed: photos and prompts are enough. Beside it, at strengths below 1, the picture of a photo moved a little must be the picture of
+the photo, moved along.
 """
 
 import copy
@@ -19,11 +20,14 @@ from .averaging import update_average
 from .denoiser import Conditioned
 from .denoiser_batch import JITTER, UNPROMPTED, wide
 from .finishing import on_device, signed
+from .latents import decoded, encoded
+from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .photos import random_crop
 from .record import TrainingRecord
 
 LEARNING_RATE = 4e-4
 AT_ONE, REFINED, EMPTY_HANDED = 0.25, 0.15, 0.06  # shares: from noise alone, from the noised finished picture, without a photo
+STEADY = 0.5  # weight of steadiness
 NOTE_STEPS, CHECKPOINT_STEPS = 10, 50
 
 
@@ -34,6 +38,19 @@ class PolishBatch:
     content: Tensor
     text: Tensor
     plain: Tensor
+
+
+@dataclass(frozen=True)
+class MovingPhotos:
+    """`latents` [N, 2, C, h, w] of photos and of the same photos moved, as a camera sees them; their `motions` [N, 2, 3]."""
+
+    latents: Tensor
+    motions: Tensor
+
+    def some(self, count: int, *, generator: torch.Generator) -> "MovingPhotos":
+        """`count` random ones."""
+        rows = torch.randint(len(self.latents), (count,), generator=generator, device=self.latents.device)
+        return MovingPhotos(self.latents[rows], self.motions[rows])
 
 
 class Polish:
@@ -65,8 +82,8 @@ class Polish:
         content = torch.where(wide(without), 0.0, contents[rows])
         return PolishBatch(content, torch.where(plain[:, None, None], empty, texts[asked]), plain)
 
-    def one_step(self, batch: PolishBatch) -> Tensor:
-        """One step; the loss."""
+    def one_step(self, batch: PolishBatch, moving: MovingPhotos | None = None) -> dict[str, Tensor]:
+        """One step; the losses. moving: photos whose pictures must be steady, under the first prompts of `batch`."""
         count = len(batch.content)
         noise, grain = torch.randn(2, *batch.content.shape, generator=self.generator, device=self.device)
         level, share, kind, jitter = torch.rand(4, count, generator=self.generator, device=self.device)
@@ -87,12 +104,33 @@ class Polish:
             with torch.no_grad():
                 wanted[rows] = self._estimate(self.frozen, x_s[rows], content[rows], s[rows], batch.text[rows])
         loss = (self._estimate(self.network, x_s, content, s, batch.text) - wanted).square().mean()
+        values = {"latent": loss.detach()}
+        if moving is not None:
+            steady, astray = self._unsteadiness(moving, batch.text[: len(moving.latents)])
+            loss = loss + STEADY * steady + astray
+            values["steady"] = steady.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.unet.parameters(), 1.0)
         self.optimizer.step()
         update_average(self.average, self.network.unet, step=self.step, decay=0.99)
-        return loss
+        return values
+
+    def _unsteadiness(self, moving: MovingPhotos, text: Tensor) -> tuple[Tensor, Tensor]:
+        """How unlike the picture of the moved photo is to the picture of the photo, moved along, from the same noise at a strength of
+        0.3 to 0.8; and the latent error of the picture of the photo, without which flat grey would be the steadiest.
+        """
+        photo, later = moving.latents.unbind(dim=1)
+        noise = torch.randn(photo.shape, generator=self.generator, device=self.device)
+        s = 0.3 + 0.5 * torch.rand(len(photo), generator=self.generator, device=self.device)
+        both, twice = torch.cat([photo, later]), noise.repeat(2, 1, 1, 1)
+        x_s = flow.noisy(both, twice, s.repeat(2))
+        x0 = self._estimate(self.network, x_s, both, s.repeat(2), text.repeat(2, 1, 1))
+        with torch.no_grad():
+            finished = self._estimate(self.frozen, noise, photo, torch.ones_like(s), text)
+        astray = (x0[: len(photo)] - flow.goal(photo, finished, torch.zeros_like(s), s)).square().mean()
+        earlier_made, later_made = decoded(self.network.decoder, x0).chunk(2)
+        return unsteadiness(earlier_made, later_made, places_of(moving.motions, earlier_made.shape[-1])), astray
 
     def _estimate(self, network: Conditioned, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -105,17 +143,19 @@ class Polish:
         torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
         self.path.with_suffix(".partial").replace(self.path)
 
-    def run(self, contents: Tensor, texts: Tensor, empty: Tensor, *, batch: int, minutes: float) -> None:
-        """Polish until `minutes` in all are used up."""
+    def run(
+        self, contents: Tensor, texts: Tensor, empty: Tensor, moving: MovingPhotos, *, batch: int, pairs: int, minutes: float
+    ) -> None:
+        """Polish until `minutes` in all are used up; `batch` photos and `pairs` moving ones a step."""
         with TrainingRecord(self.work / "polish.csv", title="polish", budget_seconds=60 * minutes, spent_seconds=self.seconds) as record:
             while record.fraction < 1.0:
                 share = min(1.0, (self.step + 1) / 30) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * record.fraction)))
                 for group in self.optimizer.param_groups:
                     group["lr"] = LEARNING_RATE * share
-                loss = self.one_step(self.batch(contents, texts, empty, batch))
+                values = self.one_step(self.batch(contents, texts, empty, batch), moving.some(pairs, generator=self.generator))
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
-                    record.note(step=self.step, values={"latent": loss.item()})
+                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
                 if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
             self.save(record.spent_seconds)
@@ -131,3 +171,18 @@ def photo_latents(photos: np.ndarray, autoencoder: nn.Module, *, count: int, sid
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             found.append(autoencoder.encode(signed(on_device(crops, device))).latents.float())
     return torch.cat(found)
+
+
+@torch.no_grad()
+def moving_photos(photos: np.ndarray, autoencoder: nn.Module, *, count: int, side: int, seed: int, device: torch.device) -> MovingPhotos:
+    """`count` random crops of `photos` [N, 256, 256, 3] and the same crops moved a little, with the grain of a camera."""
+    generator, draws = np.random.default_rng([seed, 1]), torch.Generator(device).manual_seed(seed)
+    latents, motions = [], []
+    for start in range(0, count, 16):
+        numbers = generator.integers(len(photos), size=min(16, count - start))
+        crops = signed(on_device(np.stack([random_crop(photos[n], side=side, generator=generator) for n in numbers]), device))
+        motions.append(small_motions(len(crops), generator=draws))
+        later = moved(crops, places_of(motions[-1], side), mode="bicubic")
+        later = later + GRAIN * torch.randn(later.shape, generator=draws, device=device)
+        latents.append(torch.stack([encoded(autoencoder, crops), encoded(autoencoder, later)], dim=1))  # type: ignore[arg-type]
+    return MovingPhotos(torch.cat(latents), torch.cat(motions))

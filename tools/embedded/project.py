@@ -27,7 +27,7 @@ from .networks import new_denoiser, parameter_count
 from .pair_pool import PairPool
 from .photos import decoded_photos
 from .plots import plot_losses
-from .polish import Polish, photo_latents
+from .polish import Polish, moving_photos, photo_latents
 from .prompts import PromptWriter
 from .recipes import RecipeBook
 from .scale import Scale, scale_of
@@ -189,14 +189,17 @@ class Project:
         network = training.average
         network.text_encoder.load_state_dict(tuned_text_encoder(options.work, network.text_encoder).state_dict())
         crops = {"count": self.scale.polish_photos, "side": self.scale.side, "seed": options.seed, "device": self.device}
-        contents = photo_latents(decoded_photos(options.data, options.work), training.autoencoder, **crops)
+        photos = decoded_photos(options.data, options.work)
+        contents = photo_latents(photos, training.autoencoder, **crops)
+        moving = moving_photos(photos, training.autoencoder, **crops)
         writer = PromptWriter(self.concepts, extra=words_by_concept(self.concepts))
         generator = np.random.default_rng([options.seed, 3])
         prompts = [writer(self.book.drawn(generator), generator) for _ in range(self.scale.polish_texts)]
         ids = torch.tensor(token_ids(tokenizer, ["", *prompts]), device=self.device)
         texts = torch.cat([network.texts(part) for part in ids.split(256)])
         polish = Polish(options.work, network, device=self.device, seed=options.seed)
-        polish.run(contents, texts[1:], texts[:1], batch=self.scale.polished, minutes=self.minutes("polish"))
+        sizes = {"batch": self.scale.polished, "pairs": self.scale.moved}
+        polish.run(contents, texts[1:], texts[:1], moving, **sizes, minutes=self.minutes("polish"))
 
     def export(self) -> None:
         """The averaged weights into the folder that ships, and the last sheets and plots."""
