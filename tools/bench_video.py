@@ -5,8 +5,9 @@ Usage: python tools/bench.py video --random-weights wan-1.3b|wan-14b|tiny [--pol
        [--cuda-graph on|off|both] [--ceilings measured|published] [--no-peer] [--linears native|fp8] [--compile on|off]
        [--device D] [--dtype T] [--threads N] [--json FILE]
 
-Every case runs as fast as it goes, then live at a steady input rate. The peer is diffusers' WanTransformer3DModel over the same
-weights without a KV cache: to denoise a chunk it takes the whole window through the network, as its own pipelines do.
+Every case runs as fast as it goes, then live at a steady input rate; --json is written anew after each. The peer is diffusers'
+WanTransformer3DModel over the same weights without a KV cache: to denoise a chunk it takes the whole window through the network, as its
+own pipelines do.
 --linears fp8 and --compile on are for our own calls alone: neither the peer nor the roofline reckons with them.
 """
 
@@ -15,10 +16,11 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +170,9 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
         raise SettingsError(f"there is no data sheet of {device_text(device)} here; take --ceilings measured")
     ceilings = sheet if asked.ceilings == "published" and sheet is not None else measured(device, dtype)
     peer = peer_call_ms(loaded, (width, height), texts) if asked.peer else None
-    rows = []
+    told = {"ceilings": _told(ceilings), "data_sheet": sheet and _told(sheet)}
+    facts = _facts(asked, loaded, (width, height), device, threads) | told
+    rows: list[VideoRow] = []
     for case in cases_of(asked, on_gpu=device.type == "cuda"):
         loaded = models.with_codec(case.codec)
         if asked.linears == "fp8":
@@ -177,10 +181,24 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
             compile_parts(loaded)
         row = replace(measure(case, loaded, texts, asked, (width, height)), peer_call_ms=peer)
         rows.append(beside_roofline(row, loaded, (width, height), ceilings))
+        keep(asked.json, figures_of(facts, rows))
         gc.collect()  # the stream and its graphs
-    facts = _facts(asked, loaded, (width, height), device, threads) | {"ceilings": _told(ceilings), "data_sheet": sheet and _told(sheet)}
     show(console, facts, rows)
+    return figures_of(facts, rows)
+
+
+def figures_of(facts: Mapping[str, object], rows: Sequence[VideoRow]) -> dict[str, object]:
+    """What the file of figures holds."""
     return {**facts, "rows": [asdict(row) for row in rows]}
+
+
+def keep(path: Path | None, figures: Mapping[str, object]) -> None:
+    """Write the figures so far, so that a run that is cut off keeps its rows; a reader never finds half a file."""
+    if path is None:
+        return
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _told(ceilings: Ceilings) -> str:

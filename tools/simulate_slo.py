@@ -3,8 +3,8 @@
 Usage: python tools/simulate_slo.py [--deadline SECONDS] [--fps N] [--seconds N] [--steps FEWEST,MOST] [--chunks 1,2,3]
        [--trouble FACTOR] [--machines FILE.json] [--plot FILE.png] [--json FILE.json]
 
-Stage times are those of published tables (`slo_machines.py`) or recorded ones; they scatter, with hiccups, and in the second third of the
-time everything takes FACTOR times as long, as when another program uses the GPU. The controller is the one of the live
+Stage times are measured or of published tables (`slo_machines.py`), or recorded ones; they scatter, with hiccups, and in the second
+third of the time everything takes FACTOR times as long, as when another program uses the GPU. The controller is the one of the live
 stream. Beside it stands the same stream with the most steps throughout, batched, without a controller.
 """
 

@@ -1,15 +1,19 @@
-"""Stage times of GPUs for `simulate_slo.py`, worked out from published figures; nothing here was measured by us.
+"""Stage times of GPUs for `simulate_slo.py`: of an H200 as measured by us, of the others worked out from published figures.
 
-Wan 1.3B or 14B, one latent frame (4 pictures) a chunk, in milliseconds. From the frames a second of StreamDiffusionV2's paper
-(Feng et al. 2025) a chunk takes 4 / fps; what every further sequential step adds is one denoiser call, what every further step of
-a stream batch adds is one row of it, and the rest is the codec, shared out as its operations are (8.05 : 13.55).
+Wan 1.3B or 14B, one latent frame (4 pictures) a chunk, in milliseconds. Measured ones are in docs/benchmarks/README.md; through the
+calls of 1, 2 and 4 rows a line is drawn. Published ones: from the frames a second of StreamDiffusionV2's paper (Feng et al. 2025) a
+chunk takes 4 / fps; what every further sequential step adds is one denoiser call, what every further step of a stream batch adds is
+one row of it, and the rest is the codec, shared out as its operations are (8.05 : 13.55).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from engine.video.slo import ChunkPlan
 from engine.video.slo_costs import StageTimes
@@ -47,11 +51,20 @@ def from_fps(name: str, source: str, *, one: float, four_sequential: float, four
     return Machine(name, encode=ENCODE_SHARE * codec, overhead=call - row, row=row, decode=(1 - ENCODE_SHARE) * codec, source=source)
 
 
+def from_calls(name: str, source: str, *, calls: Mapping[int, float], encode: float, decode: float) -> Machine:
+    """From measured milliseconds of calls of so many rows: the line through them with the least squares."""
+    row, overhead = np.polyfit(list(calls), list(calls.values()), 1)
+    return Machine(name, encode=encode, overhead=float(overhead), row=float(row), decode=decode, source=source)
+
+
 PAPER = "StreamDiffusionV2, figures of one GPU with and without stream batch"
 SCOPE = "an independent run of the same code on Windows, two sequential steps; overhead by the line through three sizes"
-ROOFLINE = "projected, not measured: half of the roofline (790 TFLOP/s) with captured graphs and TAEHV both ways"
+MEASURED = "measured by us (docs/benchmarks/README.md): bfloat16, captured graphs, random weights, "
+H200_CALLS = {1: 27.4, 2: 46.1, 4: 87.5}
+"""Milliseconds of a denoiser call by its rows on one H200, Wan 1.3B at 480x832."""
 MACHINES = (
-    Machine("H200 at half its roofline, 1.3B 480x832", encode=2.0, overhead=0.5, row=16.6, decode=3.0, source=ROOFLINE),
+    from_calls("H200, 1.3B 480x832, TAEHV", MEASURED + "TAEHV both ways", calls=H200_CALLS, encode=3.4, decode=4.4),
+    from_calls("H200, 1.3B 480x832", MEASURED + "Wan's autoencoder", calls=H200_CALLS, encode=43.2, decode=73.7),
     from_fps("H100, 1.3B 512x512", PAPER, one=26.21, four_sequential=12.43, four_batched=19.43),
     from_fps("H100, 1.3B 480x832", PAPER, one=20.47, four_sequential=10.86, four_batched=13.95),
     Machine("RTX 5090, 1.3B 512x512", encode=66.0, overhead=50.4, row=22.6, decode=110.0, source=SCOPE),

@@ -63,6 +63,7 @@ class VideoPolicies:
     ones, or some spread over all. first_timesteps: for the first chunk of a stream, if it has its own.
     frames: latent frames a chunk; first_frames: of the first chunk. window: latent frames attention sees, the chunk among them;
     sinks: those of them that stay. sink_threshold: adaptive sinks; ema: share of the past in EMA sinks.
+    micro_steps: of a rolling window between one chunk that leaves it and the next; they divide the steps.
     context: clean latent frames that `recompute` runs again. reset_at, restart_at: frame positions of the policy `reset`.
     verified: in a sentence, what has been checked.
     """
@@ -84,6 +85,7 @@ class VideoPolicies:
     window: int = 21
     sinks: int = 0
     scheduler: str = "clean_rerun"
+    micro_steps: int = 1
     cache: str = "ring"
     sink_threshold: float = 0.0
     ema: float = 0.0
@@ -112,6 +114,7 @@ class VideoPolicies:
         return (
             (not self.timesteps or len(self.timesteps) > 8 or not falling or not in_range, f"timesteps {self.timesteps}"),
             (not self.shift > 0, f"a shift of {self.shift}"),
+            (not self._micro_steps_fit(), f"{len(self.timesteps)} timesteps cannot be shared evenly by micro_steps of {self.micro_steps}"),
             (not 1 <= self.frames <= self.window or self.first_frames < 0, f"{self.frames} frames a chunk in a window of {self.window}"),
             (not 0 <= self.sinks <= self.window - self.frames, f"{self.sinks} sink frames beside {self.frames} in {self.window}"),
             (self.cache in ("adaptive_sinks", "ema_sinks", "deep_sinks") and not self.sinks, f"{self.cache} without sink frames"),
@@ -119,6 +122,9 @@ class VideoPolicies:
             (self.cache == "recompute" and self.context < 1, "recompute without context frames"),
             (self.positions == "reset" and not 0 <= self.restart_at < self.reset_at, "a reset of positions that goes nowhere"),
         )
+
+    def _micro_steps_fit(self) -> bool:
+        return self.micro_steps >= 1 and len(self.timesteps) % self.micro_steps == 0
 
     def timesteps_for(self, steps: int) -> tuple[float, ...]:
         """The denoising steps if `steps` are asked for, at least one and at most all."""

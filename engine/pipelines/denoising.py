@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from engine.models.video_denoiser import VideoDenoiser
 from engine.models.video_policies import VideoPolicies
 from engine.pipelines.video_parts import DenoisingKind, cache_policy, context_policy, make_rollout
-from engine.video.moving_buffer import MovingBuffer
+from engine.video.moving_buffer import MovingBuffer, partitions_of
 from engine.video.recaching import ContextPolicy, RecacheOnSwitch, replay
 from engine.video.rollout import Prompt, Rollout
 from engine.video.schedulers import Sequential, StepScheduler, StreamBatch
@@ -92,8 +94,10 @@ class ThisProcess:
         return wanted
 
     def begin(self, kind: DenoisingKind, first: Callable[[Tensor], Tensor] | None) -> Denoising:
-        """As DenoisingSite.begin."""
-        return DenoisingHere(self.network, self._policies, kind, first=first)
+        """As DenoisingSite.begin. Steps that the model's micro-steps do not divide, as a live change may ask for, take as many at a
+        time as divide both."""
+        policies = replace(self._policies, micro_steps=math.gcd(self._policies.micro_steps, kind.steps))
+        return DenoisingHere(self.network, policies, kind, first=first)
 
     def prompt(self, tokens: Tensor) -> Prompt:
         """As DenoisingSite.prompt."""
@@ -101,7 +105,7 @@ class ThisProcess:
 
 
 class DenoisingHere:
-    """A Denoising in this process."""
+    """A Denoising in this process. ValueError if a rolling window cannot share its steps evenly by `micro_steps`."""
 
     looks_back = True
 
@@ -113,7 +117,9 @@ class DenoisingHere:
         self._recache = RecacheOnSwitch(frames=policy.window, block=policies.frames)
         self.context = context_policy(policies, first)
         self._block = min(policies.frames, policy.window - policy.sinks)
-        self.rollout = make_rollout(network, lambda: network, policies, kind, history=max(policy.window, self.context.history))
+        self._partitions = partitions_of(kind.steps, policies.micro_steps) if kind.scheduler == "rolling_window" else kind.steps
+        made_for = replace(kind, steps=self._partitions)  # a rolling window holds a chunk a partition
+        self.rollout = make_rollout(network, lambda: network, policies, made_for, history=max(policy.window, self.context.history))
         self.scheduler = self._scheduler()
 
     def _scheduler(self) -> StepScheduler:
@@ -121,7 +127,7 @@ class DenoisingHere:
             case "stream_batch":
                 return StreamBatch(self.rollout)
             case "rolling_window":
-                return MovingBuffer(self.rollout, partitions=self.kind.steps, clean_timestep=CLEAN)
+                return MovingBuffer(self.rollout, partitions=self._partitions, clean_timestep=CLEAN)
             case "clean_rerun":
                 return Sequential(self.rollout, clean_timestep=CLEAN)
             case _:

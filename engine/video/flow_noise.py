@@ -5,38 +5,28 @@ Pure. Meant for tensors on the host, where noise is drawn and flow is found: its
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.images.warp import moved
-
 EXPLAINED = 0.5
 """A place that the motion explains less than this (0 to 1) gets fresh noise."""
-DRAWS = 3
-"""Independent noises that `carried` asks for: one a way forward, one a way back or a hole, one for the renewal."""
+DRAWS = 2
+"""Independent noises that `carried` asks for: one a way forward, one a way back or a hole."""
 
 
-def carried(last: Tensor, fresh: Tensor, motion: Tensor | None, *, forward: Tensor | None = None, renewal: float = 0.0) -> Tensor:
-    """`last` moved along with the picture and partly renewed: standard normal and white if `last` and `fresh` are.
+def carried(last: Tensor, fresh: Tensor, motion: Tensor | None, *, forward: Tensor | None = None) -> Tensor:
+    """`last` moved along with the picture: standard normal and white if `last` and `fresh` are.
 
     last: float32 [B, C, h, w]. fresh: [DRAWS, B, C, h, w], independent of `last`. motion: [3, H, W] as `engine.images.flow.motion`
     gives it: from where each place of the new picture came (offsets, shares of the size) and how well that explains it; None is
-    another scene. forward: the same from the old picture's side: to where each of its places went. renewal: in [0, 1], see `renewed`.
+    another scene. forward: the same from the old picture's side: to where each of its places went.
     """
     if motion is None:
         return fresh[0]
     grid = (last.shape[-2], last.shape[-1])
     to_where = None if forward is None else places(forward, *grid)
-    return renewed(warp(last, fresh[:2], from_where=places(motion, *grid), to_where=to_where), fresh[2], renewal)
-
-
-def renewed(noise: Tensor, fresh: Tensor, share: float) -> Tensor:
-    """((1 - g) noise + g fresh) / sqrt((1 - g)^2 + g^2), the paper's noise degradation: independent noises keep variance 1."""
-    share = min(max(share, 0.0), 1.0)
-    return ((1.0 - share) * noise + share * fresh) / math.hypot(1.0 - share, share)
+    return warp(last, fresh, from_where=places(motion, *grid), to_where=to_where)
 
 
 def places(motion: Tensor, height: int, width: int) -> Tensor:
@@ -75,12 +65,6 @@ def warp(last: Tensor, fresh: Tensor, *, from_where: Tensor, to_where: Tensor | 
     back = share[:, source] + (z_back - mean[:, source])
     result = torch.where(arrivals > 0, ahead, torch.where(sources >= 0, back, z_back))
     return result.reshape(last.shape)
-
-
-def composed(earlier: Tensor, later: Tensor) -> Tensor:
-    """The motion [3, H, W] over two steps of pictures: from where, before the earlier step, each place after the later one came."""
-    before = moved(earlier[None], later[None, :2])[0]
-    return torch.cat((later[:2] + before[:2], later[2:] * before[2:]))
 
 
 def _count(pointers: Tensor, n: int) -> Tensor:

@@ -16,6 +16,13 @@ from engine.video.schedule import clean_of, noised
 from engine.video.schedulers import Chunk, rerun
 
 
+def partitions_of(steps: int, micro_steps: int) -> int:
+    """K = N / s. ValueError if the micro-steps s do not divide the N steps."""
+    if micro_steps < 1 or steps < 1 or steps % micro_steps:
+        raise ValueError(f"{steps} steps cannot be shared evenly by micro-steps of {micro_steps}")
+    return steps // micro_steps
+
+
 class MovingBuffer:
     """Chunks are the partitions. Those in the buffer see each other and the cache, into which only finished ones are written.
 

@@ -15,6 +15,7 @@ from pythonosc.udp_client import SimpleUDPClient
 from bridge.ndi import library
 from bridge.sinks.colour import to_bgra
 from engine.frames import Frame, PixelFormat, Pixels
+from engine.models.video_catalogue import EMBEDDED_VIDEO
 from tests.bridge.test_run_over_ndi import PATIENCE_SECONDS, ROOT, Stage, until
 from tests.engine.models.conftest import tiny_wan  # noqa: F401
 
@@ -84,3 +85,56 @@ def test_a_prompt_changes_without_a_restart_or_a_broken_frame(tiny_wan: Path, st
     assert (told["engine_restarts"], told["error"], told["parameters"]["prompt"]) == (0, "", "sea")
     assert told["punctuality"]["first_frame_ms"] > 0 and told["punctuality"]["jitter_ms"] > 0
     assert told["punctuality"]["deadline_misses"] > 0 and told["parameters"]["seed_mode"] == "random"
+
+
+class ColourStage(VideoStage):
+    """Notes the mean colour of every picture as well."""
+
+    def __init__(self) -> None:
+        self.colours: list[tuple[float, float, float]] = []
+        super().__init__()
+
+    def _note(self, format: PixelFormat, pixels: Pixels, captured_at: float, index: int) -> None:
+        frame = Frame(pixels=pixels, format=format, captured_at=captured_at, index=index)
+        blue, green, red = to_bgra(frame)[..., :3].reshape(-1, 3).mean(0)
+        self.colours.append((float(red), float(green), float(blue)))
+        super()._note(format, pixels, captured_at, index)
+
+
+@pytest.fixture
+def colour_stage() -> Iterator[ColourStage]:
+    stage = ColourStage()
+    yield stage
+    stage.close()
+
+
+def test_the_model_that_ships_changes_its_look_without_a_restart_or_a_broken_frame(colour_stage: ColourStage, tmp_path: Path) -> None:
+    stage, report, port = colour_stage, tmp_path / "report.json", free_port()
+    command = [
+        sys.executable, "-m", "bridge", "run", "--model", EMBEDDED_VIDEO, "--device", "cpu", "--size", "128x128", "--no-web",
+        "--set", "prompt=blood red",
+        "--source", f"ndi:{stage.camera_name}", "--sink", f"ndi:{stage.effect_name}", "--osc-port", str(port), "--report", str(report),
+    ]  # fmt: skip
+    osc = SimpleUDPClient("127.0.0.1", port)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        stage.plug_in()
+        until(lambda: shown(stage, 0), "no red picture came through", START)
+        osc.send_message("/prompt", "underwater")
+        until(lambda: shown(stage, 2), "the picture never became blue", START)
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert "Traceback" not in errors, errors
+    assert min(stage.contrasts) > 1.0, "a black or empty picture was shown"
+    told = json.loads(report.read_text())
+    assert (told["engine_restarts"], told["error"], told["parameters"]["prompt"]) == (0, "", "underwater")
+    assert 0 < told["punctuality"]["first_frame_ms"] < 1000 * START and told["punctuality"]["jitter_ms"] > 0
+
+
+def shown(stage: ColourStage, channel: int) -> bool:
+    """Whether the last ten pictures are of that colour (red, green, blue) before all."""
+    newest = stage.colours[-10:]
+    return len(newest) == 10 and all(colour[channel] == max(colour) > 1.1 * sorted(colour)[1] for colour in newest)

@@ -25,6 +25,8 @@ POLICIES: dict[str, dict[str, object]] = {
     "memories": {"cache": "two_ema_memory"},
     "deep": {"cache": "deep_sinks"},
 }
+FULL, CYCLE = 20, 8
+"""Chunks after which every window has turned; chunks in which positions that jump back do so once and every slot is taken."""
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +65,13 @@ def test_captured_is_eager(model: WanTransformer3DModel, name: str, scheduler: s
         assert torch.allclose(a, b, atol=2e-4)
 
 
-def test_a_call_waits_for_nothing(model: WanTransformer3DModel) -> None:
-    network, device = VideoDenoiser(model), torch.device("cuda")
-    policies = VideoPolicies(**{**BASE, **POLICIES["adaptive"]})  # type: ignore[arg-type]
-    run = DenoisingHere(network, policies, DenoisingKind("sequential", 2, 1, (8, 12)))
+@pytest.mark.parametrize("scheduler", ["sequential", "stream_batch"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_call_waits_for_nothing(model: WanTransformer3DModel, name: str, scheduler: str) -> None:
+    network = VideoDenoiser(model)
+    device = network.device
+    policies = VideoPolicies(**{**BASE, **POLICIES[name]})  # type: ignore[arg-type]
+    run = DenoisingHere(network, policies, DenoisingKind(scheduler, 2, 1, (8, 12)))
     levels = FlowGrid(8.0).levels((700.0, 500.0), device)
     prompt, noise = network.prompt(torch.zeros((1, 8, 32))), torch.randn((2, 1, 16, 8, 12), device=device)
 
@@ -74,11 +79,11 @@ def test_a_call_waits_for_nothing(model: WanTransformer3DModel) -> None:
         run.scheduler.enter(Chunk(noise[:1], levels, noise[1:], run.rollout.positions.advance(1), prompt, tag=number))
 
     with torch.inference_mode():
-        for number in range(8):
+        for number in range(FULL):
             enter(number)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for number in range(8, 12):
+            for number in range(FULL, FULL + CYCLE):
                 enter(number)
         finally:
             torch.cuda.set_sync_debug_mode("default")

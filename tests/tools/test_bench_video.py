@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ import torch
 from engine.models.video_policies import SHAPES
 from engine.pipelines.video_stream import VideoStream
 from tests.engine.models.conftest import tiny_wan  # noqa: F401
+from tools import bench_video
 from tools.bench import main
 from tools.bench_video_models import RANDOM_SHAPES, random_transformer
-from tools.bench_video_table import published_fps
+from tools.bench_video_table import VideoRow, published_fps
 
 TINY = ["video", "--random-weights", "tiny", "--device", "cpu", "--dtype", "float32", "--threads", "1", "--size", "64x64"]
 TINY += ["--chunks", "3", "--warm-up", "2"]
@@ -41,6 +43,23 @@ def test_every_case_stands_beside_its_roofline_and_diffusers(tmp_path: Path, cap
     assert "TFLOP/s" in figures["ceilings"] and figures["data_sheet"] is None
     shown = capsys.readouterr().out
     assert "stream_batch" in shown and "to diffusers" in shown
+
+
+def test_a_run_that_is_cut_off_keeps_the_rows_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, measure, done = tmp_path / "bench.json", bench_video.measure, []
+
+    def cut_off(case: bench_video.Case, *rest: Any) -> VideoRow:
+        if done:
+            raise KeyboardInterrupt
+        done.append(case)
+        return measure(case, *rest)
+
+    monkeypatch.setattr(bench_video, "measure", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        main([*TINY, "--steps", "1,2", "--no-peer", "--json", str(out)])
+    figures = json.loads(out.read_text())
+    assert [row["steps"] for row in figures["rows"]] == [1] and "TFLOP/s" in figures["ceilings"]
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_the_tiny_codec_is_the_small_one_and_has_another_roofline(tmp_path: Path) -> None:

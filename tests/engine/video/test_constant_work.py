@@ -80,12 +80,19 @@ def denoising_of(
 
 
 @torch.inference_mode()
-def assert_constant(denoising: DenoisingHere, steps: tuple[float, ...] = (700.0,)) -> None:
-    """600 chunks: every chunk of the last cycle costs what its like in the first cycle of a full window did."""
-    run, told, levels = denoising.rollout, tiny.prompt(net=tiny.network(1)), tiny.levels(*steps)
+def assert_constant(denoising: DenoisingHere, steps: tuple[float, ...] = (700.0,), *, switch_every: int = 0) -> None:
+    """600 chunks: every chunk of the last cycle costs what its like in the first cycle of a full window did.
+
+    switch_every: chunks after which the prompt is another one and the context is computed anew; 0 is never.
+    """
+    run, levels = denoising.rollout, tiny.levels(*steps)
+    prompts = [tiny.prompt(seed, tiny.network(1)) for seed in (0, 1)]
     work, memory = [], []
     for number in range(CHUNKS):
         with Operations() if FULL <= number < FULL + CYCLE or number >= CHUNKS - CYCLE else nullcontext() as operations:
+            told = prompts[number // switch_every % 2 if switch_every else 0]
+            if switch_every and number and number % switch_every == 0:
+                denoising.switch_prompt(told)
             denoising.context.before_chunk(run, told)
             denoising.scheduler.enter(tiny.chunk(run, number % 7, steps=levels, told=told))
             denoising.context.after_chunk(run, told)
@@ -102,6 +109,12 @@ def assert_constant(denoising: DenoisingHere, steps: tuple[float, ...] = (700.0,
 @pytest.mark.parametrize("cache", CACHES)
 def test_the_600th_chunk_costs_the_work_and_memory_of_the_20th(cache: str) -> None:
     assert_constant(denoising_of(cache=cache))
+
+
+@pytest.mark.parametrize("cache", ["ring", "rolling_sink"])
+def test_the_600th_chunk_costs_no_more_with_prompts_that_switch(cache: str) -> None:
+    """Recached on every switch: the chunks with a switch cost what the first of them in a full window did, so do those between."""
+    assert_constant(denoising_of(cache=cache), switch_every=CYCLE // 2)
 
 
 @pytest.mark.parametrize("positions", [name for name in POSITIONS if name != "cache_relative"])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.images.flow import motion as found_motion
-from engine.video.flow_noise import DRAWS, carried, composed, places, renewed, warp
+from engine.video.flow_noise import DRAWS, carried, places, warp
 
 H, W = 4, 6
 
@@ -100,27 +100,10 @@ def test_hundreds_of_zooming_chunks_stay_standard_normal_and_white() -> None:
         assert abs(float(product.mean())) < 5 / math.sqrt(product.numel())
 
 
-def test_renewal_keeps_the_variance_and_its_ends_are_exact() -> None:
-    noise, fresh = drawn(1, 4, 64, 64, seed=1), drawn(1, 4, 64, 64, seed=2)
-    assert torch.equal(renewed(noise, fresh, 0.0), noise) and torch.equal(renewed(noise, fresh, 1.0), fresh)
-    assert torch.equal(renewed(noise, fresh, 7.0), fresh)
-    half = renewed(noise, fresh, 0.5)
-    torch.testing.assert_close(half, (noise + fresh) / math.sqrt(2))
-    assert abs(float(half.var()) - 1) < 0.05
-
-
 def test_motion_of_a_finer_grid_is_averaged_to_the_noise_s() -> None:
     assert torch.equal(places(shift(1, 0, 8, 12), H, W), places(shift(0.5, 0), H, W))
     assert places(shift(0, 0), 2, 3).tolist() == [0, 1, 2, 3, 4, 5]
     assert places(shift(1, 0), 1, 3).tolist() == [0, 1, 2], "a sixth of the width is half a place of three, which rounds back to it"
-
-
-def test_two_steps_of_motion_in_a_row() -> None:
-    both = composed(shift(1, 1), shift(2, -1))
-    torch.testing.assert_close(both, shift(3, 0))
-    unsure = shift(1, 1)
-    unsure[2] = 0.5
-    torch.testing.assert_close(composed(unsure, unsure)[2], torch.full((H, W), 0.25))
 
 
 def test_noise_follows_a_picture_whose_motion_was_found_by_dense_inverse_search() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import torch
 
+from engine.models.video_policies import VideoPolicies
+from engine.pipelines.denoising import DenoisingHere, ThisProcess
+from engine.pipelines.video_parts import DenoisingKind
 from engine.video.cache_policies import AdaptiveSinks, RingWithSinks
 from engine.video.moving_buffer import MovingBuffer
-from engine.video.rollout import Rollout
+from engine.video.rollout import Prompt, Rollout
 from engine.video.schedule import clean_of, noised
 from engine.video.schedulers import Chunk, Sequential, StepScheduler, StreamBatch
 from tests.engine.video import tiny
@@ -147,3 +154,87 @@ def test_steps_must_fall_evenly_on_partitions() -> None:
     run = tiny.rollout(RingWithSinks(window=4), scratch=2)
     with pytest.raises(ValueError, match="shared evenly"):
         finished(MovingBuffer(run, partitions=2), run, 1)
+
+
+@pytest.mark.parametrize(("micro_steps", "late_by"), [(1, 3), (2, 1), (4, 0)])
+def test_the_micro_steps_of_a_model_make_the_partitions_of_its_window(micro_steps: int, late_by: int) -> None:
+    """Through the denoising of the stream: the chunks and the lateness of the class used directly."""
+    steps = (900.0, 700.0, 500.0, 200.0)
+    policies = VideoPolicies(frames=1, window=5, sinks=1, scheduler="rolling_window", micro_steps=micro_steps, timesteps=steps)
+    here = DenoisingHere(tiny.network(), policies, DenoisingKind("rolling_window", len(steps), 1, (tiny.SIDE, tiny.SIDE)))
+    direct = tiny.rollout(RingWithSinks(window=5, sinks=1), scratch=late_by + 1)
+    buffer = MovingBuffer(direct, partitions=late_by + 1)
+    found: list[Chunk] = []
+    expected: list[Chunk] = []
+    with torch.inference_mode():
+        for number in range(1, 9):
+            found += here.scheduler.enter(tiny.chunk(here.rollout, number, steps=tiny.levels(*steps)))
+            expected += buffer.enter(tiny.chunk(direct, number, steps=tiny.levels(*steps)))
+        assert here.scheduler.in_flight == buffer.in_flight == late_by and here.rollout.scratch == late_by + 1
+        assert same(found + here.scheduler.flush(), expected + buffer.flush(), atol=0.0)
+
+
+def test_micro_steps_that_do_not_divide_the_steps_are_refused_in_plain_words() -> None:
+    steps = (900.0, 700.0, 500.0, 200.0)
+    with pytest.raises(ValueError, match="4 timesteps cannot be shared evenly by micro_steps of 3"):
+        VideoPolicies(timesteps=steps, micro_steps=3)
+    policies = VideoPolicies(frames=1, window=4, scheduler="rolling_window", micro_steps=2, timesteps=steps)
+    kind = DenoisingKind("rolling_window", 3, 1, (tiny.SIDE, tiny.SIDE))
+    with pytest.raises(ValueError, match="3 steps cannot be shared evenly by micro-steps of 2"):
+        DenoisingHere(tiny.network(), policies, kind)
+    assert ThisProcess(tiny.network(), policies).begin(kind, None).rollout.scratch == 3  # turned live: one step at a time
+
+
+class Coupled:
+    """Stands for a rollout: the velocity of a frame depends on its level and on all frames of the window. Notes the timesteps told."""
+
+    def __init__(self) -> None:
+        self.told: list[list[float]] = []
+        self.cache = SimpleNamespace(device=tiny.CPU)
+
+    @staticmethod
+    def velocity(frames: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Of [F, C, h, w] at [F]."""
+        return torch.sin(3.0 * frames) * (timesteps / 1000.0).view(-1, 1, 1, 1) + 0.3 * frames.mean(0, keepdim=True)
+
+    def glance(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: Sequence[Prompt], *, position: int) -> torch.Tensor:
+        self.told.append(timesteps[0].tolist())
+        return self.velocity(x[0], timesteps[0])[None]
+
+    def admit(self, row: int, frames: int, position: int) -> None: ...
+
+    def denoise(self, x: torch.Tensor, timesteps: torch.Tensor, prompts: Sequence[Prompt]) -> None: ...
+
+    def remember(self, latent: torch.Tensor) -> None: ...
+
+
+def test_one_frame_and_one_micro_step_are_the_diagonal_of_fifo_diffusion() -> None:
+    """Kim et al. 2024, algorithm 1, written down again: a queue whose i-th frame is at noise level i; every call takes the whole queue a
+    level down, the clean frame leaves at the head, pure noise joins at the tail."""
+    levels = tiny.levels(950.0, 800.0, 600.0, 350.0, 100.0)
+    depth, sigmas = len(levels), [*levels.sigmas.tolist(), 0.0]
+    noises = [tiny.latent(seed)[0] for seed in range(12)]
+
+    queue: list[torch.Tensor] = []
+    expected: list[torch.Tensor] = []
+    for noise in noises[1:]:
+        queue.append(noise)
+        at = range(len(queue) - 1, -1, -1)  # the head has taken most steps
+        velocities = Coupled.velocity(torch.cat(queue), torch.stack([levels.timesteps[step] for step in at]))
+        queue = [x + (sigmas[step + 1] - sigmas[step]) * v for x, step, v in zip(queue, at, velocities, strict=True)]
+        if len(queue) == depth:
+            expected.append(queue.pop(0))
+
+    stand_in = Coupled()
+    buffer = MovingBuffer(cast(Rollout, stand_in), partitions=depth, euler=True)
+    counts, found = [], []
+    for number, noise in enumerate(noises):
+        done = buffer.enter(Chunk(noise[None], levels, noise.new_zeros((depth - 1, *noise.shape)), number, prompt=None, tag=number))
+        counts.append(len(done))
+        found += [chunk.latent for chunk in done]
+    assert counts == [1, *[0] * (depth - 1), *[1] * (len(noises) - depth)]  # the first alone, for a picture to be there at once
+    rising = levels.timesteps.flip(0).tolist()
+    assert stand_in.told[-(len(noises) - depth) :] == [rising] * (len(noises) - depth)
+    assert len(stand_in.told) == depth + len(noises) - 1  # one call a frame
+    for a, b in zip(found[1:], expected, strict=True):
+        assert torch.allclose(a[0], b, atol=1e-5)
