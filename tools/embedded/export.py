@@ -45,12 +45,21 @@ def export_folder(
         _copied(text_encoder, dtype).save_pretrained(folder / "text_encoder")
         FlowMatchEulerDiscreteScheduler(shift=1.0).save_pretrained(folder / "scheduler")
         shutil.copytree(tokenizer_folder, folder / "tokenizer")
+        for part in ("unet", "vae", "text_encoder"):
+            _forget_origin(folder / part / "config.json")
         (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX, indent=2) + "\n", encoding="utf-8")
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             place = out / file.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.chmod(0o644)
             file.replace(place)
+
+
+def _forget_origin(config: Path) -> None:
+    """Where the weights were read from is nobody's business but this machine's."""
+    told = json.loads(config.read_text(encoding="utf-8"))
+    told.pop("_name_or_path", None)
+    config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _copied(network: Network, dtype: torch.dtype) -> Network:

@@ -28,7 +28,7 @@ def new_autoencoder() -> AutoencoderTiny:
 
 
 def new_denoiser() -> UNet2DConditionModel:
-    """13 M parameters; noisy latent and photo's latent in, velocity out; text on the lowest level.
+    """14 M parameters; noisy latent and photo's latent in, velocity out; text on the lowest level.
 
     The text also enters the time embedding (`addition_embed_type="text"` pools it), where a look's colours live.
     """
