@@ -25,8 +25,8 @@ from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .photos import random_crop
 from .record import TrainingRecord
 
-LEARNING_RATE = 4e-4
-AT_ONE, REFINED, EMPTY_HANDED = 0.25, 0.15, 0.06  # shares: from noise alone, from the noised finished picture, without a photo
+LEARNING_RATE = 2e-4
+AT_ONE, REFINED, EMPTY_HANDED = 0.6, 0.15, 0.04  # shares: from noise alone, from the noised finished picture, without a photo
 STEADY = 0.5  # weight of steadiness
 NOTE_STEPS, CHECKPOINT_STEPS = 10, 50
 

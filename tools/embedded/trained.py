@@ -9,8 +9,6 @@ from transformers import CLIPTextModel
 
 from .autoencoder import load_autoencoder
 
-POLISHED = 0.75  # of the shipped denoiser: a mean of weights before and after the polish keeps more of the styles and all strengths
-
 
 def trained_autoencoder(work: Path, start: Path | None) -> AutoencoderTiny:
     """This run's autoencoder, or else that of the model it starts from; float32, frozen."""
@@ -22,11 +20,10 @@ def trained_autoencoder(work: Path, start: Path | None) -> AutoencoderTiny:
 
 
 def polished_unet(work: Path, unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The denoiser that ships: mostly the polished one if there is one, else `unet`, whose weights become these."""
+    """The denoiser that ships: the polished one if there is one, else `unet`, whose weights become these."""
     polished = work / "polished.pt"
     if polished.exists():
-        found = torch.load(polished, map_location=unet.device, weights_only=True)["average"]
-        unet.load_state_dict({name: torch.lerp(weight, found[name], POLISHED) for name, weight in unet.state_dict().items()})
+        unet.load_state_dict(torch.load(polished, map_location=unet.device, weights_only=True)["average"])
     return unet
 
 
