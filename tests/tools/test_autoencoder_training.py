@@ -32,7 +32,7 @@ def test_latents_of_unit_spread_lose_nothing_and_others_by_their_mean_and_their_
 def test_a_few_steps_of_the_autoencoder_lower_its_loss(begun_autoencoder: Callable[[], AutoencoderTraining], make_pool: MakePool) -> None:
     training, pictures = begun_autoencoder(), make_pool(None).pictures(4)
     begun, values = copy.deepcopy(training.network), []
-    for _ in range(12):
+    for _ in range(18):
         values.append({name: float(value.detach()) for name, value in training.one_step(pictures, adversarial=False).items()})
         training.step += 1
     for name in ("pixels", "places", "spread"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from embedded.export import export_folder
 from embedded.networks import LATENTS, TEXT_WIDTH, new_autoencoder, new_denoiser, new_text_encoder, parameter_count
 from embedded.scale import Scale, scale_of
@@ -40,7 +41,7 @@ def test_the_networks_fit_each_other_and_have_the_sizes_that_the_text_says() -> 
         assert vae.decode(velocity).sample.shape == (2, 3, 64, 64)
     assert latent.shape == velocity.shape == (2, LATENTS, 8, 8) and states.shape == (2, MAX_TOKENS, TEXT_WIDTH)
     assert vae.config.scaling_factor == 1
-    assert [round(parameter_count(part) / 1e6) for part in (unet, vae, text)] == [13, 1, 4]
+    assert [round(parameter_count(part) / 1e6) for part in (unet, vae, text)] == [14, 1, 4]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -80,3 +81,6 @@ def test_an_export_replaces_the_model_and_leaves_the_card(tokenizer_folder: Path
     assert float(difference.abs().max()) < 0.02
     assert (out / "MODEL.md").read_text(encoding="utf-8") == "card"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    read = AutoencoderTiny.from_pretrained(out / "vae")  # now it remembers where it was read
+    export_folder(out, unet=unet, vae=read, text_encoder=text_encoder, tokenizer_folder=tokenizer_folder)
+    assert str(tmp_path) not in (out / "vae" / "config.json").read_text(encoding="utf-8")
