@@ -127,7 +127,9 @@ class ChunkEntry:
         else:
             first, self._carried = noise[0], None
         self.count += 1
-        return Entered(noised(clean, first[None], level.noise_scale), self._levels(values, timesteps, level.timestep, strength), noise[1:])
+        levels = self._levels(values, timesteps, level.timestep, strength)
+        scale = levels.sigmas[0] if _listed(values) else level.noise_scale  # a list of steps replaces the strength
+        return Entered(noised(clean, first[None], scale), levels, noise[1:])
 
     def noise_kind(self, values: Snapshot) -> str:
         """The noise policy by name: the one asked for, or the model's."""

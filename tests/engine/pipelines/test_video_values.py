@@ -64,6 +64,20 @@ def test_a_chunk_out_of_noise_enters_at_the_level_of_noise(asked: dict[str, obje
     assert float(entered.latent.std()) == pytest.approx(float(entered.levels.sigmas[0]), abs=0.05)
 
 
+def test_a_list_of_steps_says_how_much_noise_a_chunk_of_pictures_gets_in_place_of_the_strength() -> None:
+    found = []
+    for strength in (0.2, 0.9):
+        values, entry = LiveValues(), ChunkEntry(STREAM_V2, CPU)
+        values.set_many({"step_list": [600, 300], "strength": strength})
+        values.jump()
+        snapshot = values.snapshot(0.0)
+        clean, pictures = torch.zeros(1, 1, 4, 16, 16), torch.zeros(1, 1, 3, 128, 128)
+        entered = entry.from_pictures(snapshot, entry.steps(snapshot, "sequential"), clean, pictures, [None])
+        assert float(entered.latent.std()) == pytest.approx(float(entered.levels.sigmas[0]), abs=0.05)
+        found.append(entered.latent)
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("rule", ["first", "spread"])
 def test_a_list_of_steps_is_thinned_out_to_what_is_planned(rule: str) -> None:
     policies = replace(STREAM_V2, step_rule=rule, first_timesteps=(1000.0, 750.0, 500.0, 250.0))
