@@ -17,9 +17,6 @@ import argparse
 import gc
 import itertools
 import json
-import platform
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,6 +38,7 @@ from engine.pipelines.video_build import assemble, compile_parts, video_dtype
 from engine.pipelines.video_parts import cache_policy, largest_chunk, runs_with
 from engine.settings import DTYPES, LINEARS, Settings, SettingsError, parse_size
 from tools.bench_input import either, whole_numbers
+from tools.bench_video_facts import facts_of, told_of
 from tools.bench_video_models import CODECS, RANDOM_SHAPES, RandomTexts, random_video_model, shape_of_model, with_random_codec
 from tools.bench_video_runs import Clip, as_fast_as_it_goes, first_picture_ms, live, peer_call_ms
 from tools.bench_video_table import VideoRow, published_fps, show, with_shares
@@ -170,8 +168,8 @@ def run(asked: argparse.Namespace, console: Console) -> dict[str, object]:
         raise SettingsError(f"there is no data sheet of {device_text(device)} here; take --ceilings measured")
     ceilings = sheet if asked.ceilings == "published" and sheet is not None else measured(device, dtype)
     peer = peer_call_ms(loaded, (width, height), texts) if asked.peer else None
-    told = {"ceilings": _told(ceilings), "data_sheet": sheet and _told(sheet)}
-    facts = _facts(asked, loaded, (width, height), device, threads) | told
+    told = {"ceilings": told_of(ceilings), "data_sheet": sheet and told_of(sheet)}
+    facts = facts_of(asked, loaded, (width, height), device, threads) | told
     rows: list[VideoRow] = []
     for case in cases_of(asked, on_gpu=device.type == "cuda"):
         loaded = models.with_codec(case.codec)
@@ -199,31 +197,6 @@ def keep(path: Path | None, figures: Mapping[str, object]) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def _told(ceilings: Ceilings) -> str:
-    return f"{ceilings.flops / 1e12:.3g} TFLOP/s, {ceilings.bytes / 1e12:.3g} TB/s ({ceilings.source})"
-
-
-def _facts(
-    asked: argparse.Namespace, loaded: LoadedVideoModel, size: tuple[int, int], device: torch.device, threads: int
-) -> dict[str, object]:
-    policies = loaded.policies
-    return {
-        "model": loaded.card.title,
-        "policies": f"{asked.policies if asked.random_weights else loaded.card.name}: {policies.cache}, window {policies.window}, "
-        f"{policies.sinks} sinks, positions {policies.positions}, noise {policies.noise}",
-        "size": f"{size[0]}x{size[1]}",
-        "device": device_text(device),
-        "dtype": str(loaded.dtype).removeprefix("torch."),
-        "linears": asked.linears,
-        "compile": asked.compile,
-        "torch": torch.__version__,
-        "threads": threads,
-        "machine": platform.platform(),
-        "date": time.strftime("%Y-%m-%d"),
-        "command": "python tools/bench.py " + " ".join(sys.argv[1:]),
-    }
 
 
 def names_of(legal: Sequence[str]) -> Callable[[str], list[str]]:
