@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,17 +54,31 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_a_prompt_changes_without_a_restart_or_a_broken_frame(tiny_wan: Path, stage: VideoStage, tmp_path: Path) -> None:  # noqa: F811
-    report, port = tmp_path / "report.json", free_port()
+@contextmanager
+def running(stage: VideoStage, report: Path, *asked: str) -> Iterator[SimpleUDPClient]:
+    """`phosphene run` between the stage's camera and its screen, asked over OSC; ended as a user ends it, with its report written."""
+    port = free_port()
     command = [
-        sys.executable, "-m", "bridge", "run", "--model", str(tiny_wan), "--device", "cpu", "--size", "192x128", "--no-web",
-        "--set", "mix=0", "--set", "steps=1", "--set", "chunk_frames=1", "--set", "prompt=a cat", "--set", "deadline=1",
-        "--source", f"ndi:{stage.camera_name}", "--sink", f"ndi:{stage.effect_name}", "--osc-port", str(port), "--report", str(report),
+        sys.executable, "-m", "bridge", "run", "--device", "cpu", "--no-web", *asked, "--source", f"ndi:{stage.camera_name}",
+        "--sink", f"ndi:{stage.effect_name}", "--osc-port", str(port), "--report", str(report),
     ]  # fmt: skip
-    osc = SimpleUDPClient("127.0.0.1", port)
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         stage.plug_in()
+        yield SimpleUDPClient("127.0.0.1", port)
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert "Traceback" not in errors, errors
+    assert min(stage.contrasts) > 1.0, "a black or empty picture was shown"
+
+
+def test_a_prompt_changes_without_a_restart_or_a_broken_frame(tiny_wan: Path, stage: VideoStage, tmp_path: Path) -> None:  # noqa: F811
+    report, knobs = tmp_path / "report.json", ("mix=0", "steps=1", "chunk_frames=1", "prompt=a cat", "deadline=1")
+    asked = [word for knob in knobs for word in ("--set", knob)]
+    with running(stage, report, "--model", str(tiny_wan), "--size", "192x128", *asked) as osc:
         until(lambda: len(set(stage.numbers)) > 10, "no picture came through", START)
         osc.send_message("/prompt", "oil painting")
         count = len(set(stage.numbers))
@@ -74,13 +89,6 @@ def test_a_prompt_changes_without_a_restart_or_a_broken_frame(tiny_wan: Path, st
         osc.send_message("/prompt", "sea")
         count = len(stage.seen)
         until(lambda: len(stage.seen) > count + 60, "the pictures ended with the second prompt", START)
-        assert min(stage.contrasts) > 1.0, "a black or empty picture was shown"
-        process.terminate()
-        assert process.wait(PATIENCE_SECONDS) == 0
-    finally:
-        process.kill()
-        _, errors = process.communicate()
-    assert "Traceback" not in errors, errors
     told = json.loads(report.read_text())
     assert (told["engine_restarts"], told["error"], told["parameters"]["prompt"]) == (0, "", "sea")
     assert told["punctuality"]["first_frame_ms"] > 0 and told["punctuality"]["jitter_ms"] > 0
@@ -109,26 +117,11 @@ def colour_stage() -> Iterator[ColourStage]:
 
 
 def test_the_model_that_ships_changes_its_look_without_a_restart_or_a_broken_frame(colour_stage: ColourStage, tmp_path: Path) -> None:
-    stage, report, port = colour_stage, tmp_path / "report.json", free_port()
-    command = [
-        sys.executable, "-m", "bridge", "run", "--model", EMBEDDED_VIDEO, "--device", "cpu", "--size", "128x128", "--no-web",
-        "--set", "prompt=blood red",
-        "--source", f"ndi:{stage.camera_name}", "--sink", f"ndi:{stage.effect_name}", "--osc-port", str(port), "--report", str(report),
-    ]  # fmt: skip
-    osc = SimpleUDPClient("127.0.0.1", port)
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        stage.plug_in()
-        until(lambda: shown(stage, 0), "no red picture came through", START)
+    report, asked = tmp_path / "report.json", ("--model", EMBEDDED_VIDEO, "--size", "128x128", "--set", "prompt=blood red")
+    with running(colour_stage, report, *asked) as osc:
+        until(lambda: shown(colour_stage, 0), "no red picture came through", START)
         osc.send_message("/prompt", "underwater")
-        until(lambda: shown(stage, 2), "the picture never became blue", START)
-        process.terminate()
-        assert process.wait(PATIENCE_SECONDS) == 0
-    finally:
-        process.kill()
-        _, errors = process.communicate()
-    assert "Traceback" not in errors, errors
-    assert min(stage.contrasts) > 1.0, "a black or empty picture was shown"
+        until(lambda: shown(colour_stage, 2), "the picture never became blue", START)
     told = json.loads(report.read_text())
     assert (told["engine_restarts"], told["error"], told["parameters"]["prompt"]) == (0, "", "underwater")
     assert 0 < told["punctuality"]["first_frame_ms"] < 1000 * START and told["punctuality"]["jitter_ms"] > 0

@@ -8,11 +8,13 @@ the photo, moved along.
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from . import flow
@@ -28,6 +30,7 @@ from .record import TrainingRecord
 LEARNING_RATE = 2e-4
 AT_ONE, REFINED, EMPTY_HANDED = 0.6, 0.15, 0.04  # shares: from noise alone, from the noised finished picture, without a photo
 STEADY = 0.5  # weight of steadiness
+CROPS_AT_ONCE = 16
 NOTE_STEPS, CHECKPOINT_STEPS = 10, 50
 
 
@@ -161,28 +164,33 @@ class Polish:
             self.save(record.spent_seconds)
 
 
-def photo_latents(photos: np.ndarray, autoencoder: nn.Module, *, count: int, side: int, seed: int, device: torch.device) -> Tensor:
-    """Latents float32 [count, C, side / 8, side / 8] of random crops of `photos` [N, 256, 256, 3]."""
-    generator = np.random.default_rng(seed)
-    found = []
-    for start in range(0, count, 16):
-        numbers = generator.integers(len(photos), size=min(16, count - start))
+def crops_of(photos: np.ndarray, count: int, *, side: int, generator: np.random.Generator, device: torch.device) -> Iterator[Tensor]:
+    """`count` random crops of `photos` [N, 256, 256, 3] in [-1, 1], some at a time."""
+    for start in range(0, count, CROPS_AT_ONCE):
+        numbers = generator.integers(len(photos), size=min(CROPS_AT_ONCE, count - start))
         crops = np.stack([random_crop(photos[number], side=side, generator=generator) for number in numbers])
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            found.append(autoencoder.encode(signed(on_device(crops, device))).latents.float())
-    return torch.cat(found)
+        yield signed(on_device(crops, device))
 
 
 @torch.no_grad()
-def moving_photos(photos: np.ndarray, autoencoder: nn.Module, *, count: int, side: int, seed: int, device: torch.device) -> MovingPhotos:
+def photo_latents(
+    photos: np.ndarray, autoencoder: AutoencoderTiny, *, count: int, side: int, seed: int, device: torch.device
+) -> Tensor:
+    """Latents float32 [count, C, side / 8, side / 8] of random crops of `photos` [N, 256, 256, 3]."""
+    generator = np.random.default_rng(seed)
+    return torch.cat([encoded(autoencoder, crops) for crops in crops_of(photos, count, side=side, generator=generator, device=device)])
+
+
+@torch.no_grad()
+def moving_photos(
+    photos: np.ndarray, autoencoder: AutoencoderTiny, *, count: int, side: int, seed: int, device: torch.device
+) -> MovingPhotos:
     """`count` random crops of `photos` [N, 256, 256, 3] and the same crops moved a little, with the grain of a camera."""
     generator, draws = np.random.default_rng([seed, 1]), torch.Generator(device).manual_seed(seed)
     latents, motions = [], []
-    for start in range(0, count, 16):
-        numbers = generator.integers(len(photos), size=min(16, count - start))
-        crops = signed(on_device(np.stack([random_crop(photos[n], side=side, generator=generator) for n in numbers]), device))
+    for crops in crops_of(photos, count, side=side, generator=generator, device=device):
         motions.append(small_motions(len(crops), generator=draws))
         later = moved(crops, places_of(motions[-1], side), mode="bicubic")
         later = later + GRAIN * torch.randn(later.shape, generator=draws, device=device)
-        latents.append(torch.stack([encoded(autoencoder, crops), encoded(autoencoder, later)], dim=1))  # type: ignore[arg-type]
+        latents.append(torch.stack([encoded(autoencoder, crops), encoded(autoencoder, later)], dim=1))
     return MovingPhotos(torch.cat(latents), torch.cat(motions))
