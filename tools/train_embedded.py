@@ -4,8 +4,8 @@
 
 `--data` holds the photo shards and the style table, `--weights` the style teacher, `--work` takes everything that can be made
 again: decoded photos, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on one GPU (embedded/scale.py has the
-sizes). Stages: data, text, autoencoder, denoiser, tuning, polish, export, card; `all` runs them in this order; `--stage card --judged DIR`
-writes the model card again with the figures of tools/judge_embedded.py. Needs the extra `train`.
+sizes). Stages: data, text, autoencoder, denoiser, inversion, decoder, tuning, polish, export, card; `all` runs them in this order;
+`--stage card --judged DIR` writes the model card again with the figures of tools/judge_embedded.py. Needs the extra `train`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from embedded.project import STAGES, Project
+from embedded.stages import STAGES, Stages
 
 from engine.gpu.host_memory import keep_freed_memory
 
@@ -46,9 +46,9 @@ def main() -> None:
     if not set(stages) <= set(STAGES):
         raise SystemExit(f"--stage {options.stage}: choose all or some of {','.join(STAGES)}")
     with ExitStack() as closing:
-        project = Project(options, torch.device("cuda" if torch.cuda.is_available() else "cpu"), closing)
+        run = Stages(options, torch.device("cuda" if torch.cuda.is_available() else "cpu"), closing)
         for stage in stages:
-            getattr(project, stage)()
+            getattr(run, stage)()
 
 
 if __name__ == "__main__":

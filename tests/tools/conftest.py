@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from embedded.autoencoder import AutoencoderTraining  # noqa: E402
 from embedded.concepts import Concept, all_concepts  # noqa: E402
-from embedded.denoiser import Conditioned, DenoiserTraining  # noqa: E402
+from embedded.conditioned import Conditioned  # noqa: E402
+from embedded.denoiser import DenoiserTraining  # noqa: E402
 from embedded.drawing_room import DrawingRoom, Layout  # noqa: E402
 from embedded.finishing import Finisher  # noqa: E402
 from embedded.looks import DRAWN  # noqa: E402
@@ -32,7 +33,7 @@ from embedded.prompts import PromptWriter  # noqa: E402
 from embedded.scale import Scale, scale_of  # noqa: E402
 from embedded.style_teacher import StyleTable  # noqa: E402
 from embedded.tokenizer import token_ids, train_tokenizer  # noqa: E402
-from transformers import CLIPTokenizer  # noqa: E402
+from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 TAUGHT = 90  # made-up style vectors: more than a meaning keeps numbers of
@@ -95,7 +96,8 @@ def tokenizer(tokenizer_folder: Path) -> CLIPTokenizer:
 @pytest.fixture(scope="session")
 def tiny_scale() -> Scale:
     """Sizes at which a training step takes a fraction of a second."""
-    sizes = {"side": SIDE, "pool": 20, "drawn": 5, "processes": 0, "pictures": 4, "latents": 12, "decoded": 4, "rebuilt": 1, "moved": 2}
+    sizes = {"side": SIDE, "pool": 20, "drawn": 5, "processes": 0, "pictures": 4, "latents": 12, "decoded": 4, "rebuilt": 1}
+    sizes |= {"window": SIDE, "moved": 2, "critics": True}
     return replace(scale_of(CPU), **sizes)
 
 
@@ -179,3 +181,31 @@ def begun_denoiser(
         return DenoiserTraining(tmp_path, network, copy.deepcopy(autoencoder), empty=empty, device=CPU, scale=tiny_scale, seed=1)
 
     return begun
+
+
+@pytest.fixture
+def few_concepts(toy_concepts: list[Concept]) -> list[Concept]:
+    """Three made-up styles and one group of tags."""
+    vectors = [concept.vector for concept in toy_concepts if concept.vector is not None]
+    names = ("neon", "pencil", "dancer")
+    named = [Concept(f"painting/{name}", [name, f"{name} style"], vector=vector) for name, vector in zip(names, vectors, strict=False)]
+    return [*named, Concept("tags/oil, portrait", ["oil, portrait"], vector=vectors[3])]
+
+
+@pytest.fixture
+def few_artist(few_concepts: list[Concept], make_artist: Callable[[], PairArtist]) -> Callable[[], PairArtist]:
+    """Makes an artist of the few concepts, whose prompts all say the same."""
+
+    def made() -> PairArtist:
+        artist = make_artist()
+        artist.concepts, artist.writer = few_concepts, lambda recipe, generator: "a picture"  # type: ignore[assignment]
+        return artist
+
+    return made
+
+
+@pytest.fixture
+def encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A text encoder with random weights."""
+    torch.manual_seed(1)
+    return new_text_encoder(vocabulary=len(tokenizer), start=tokenizer.bos_token_id, end=tokenizer.eos_token_id).eval()

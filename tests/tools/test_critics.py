@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from embedded.critics import FOOLED, PIXELS, PLACES, TEXTURES, Critics, PictureCritics, critic_loss, picture_loss, slope_loss
+from embedded.critics import FOOLED, PIXELS, PLACES, STYLES, TEXTURES, Critics, PictureCritics, critic_loss, picture_loss, slope_loss
 from embedded.finishing import signed
 from embedded.perceptual import PerceptualLoss, covariance, signed_root
 
@@ -128,12 +128,15 @@ def test_critics_lose_nothing_once_real_and_made_are_a_margin_apart() -> None:
 
 
 def test_a_comparison_weighs_its_parts_and_only_an_adversarial_one_counts_the_critics(critics: PictureCritics, scene: Picture) -> None:
-    made, wanted = crops(scene, sigma=2), crops(scene)
+    made, wanted, before = crops(scene, sigma=2), crops(scene), copy.deepcopy(critics.state_dict())
     plain = critics.compare(made, wanted, adversarial=False)
     parts = {name: value.item() for name, value in plain.values.items()}
     assert parts["pixels"] == pytest.approx(float(picture_loss(made, wanted)))
     weighed = PIXELS * parts["pixels"] + PLACES * parts["places"] + TEXTURES * parts["textures"]
+    weighed += STYLES * parts["styles"]
     assert float(plain.loss) == pytest.approx(weighed, rel=1e-5)
+    assert parts["styles"] > 0
+    critics.load_state_dict(before)  # the running spread has moved on
     fooled = critics.compare(made, wanted, adversarial=True)
     scores = [score.mean().item() for score in critics.critics([feature.float() for feature in fooled.made])]
     assert float(fooled.loss.detach()) == pytest.approx(weighed - FOOLED * np.mean(scores), abs=2e-3)  # scored in bfloat16

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from embedded import flow
-from embedded.denoiser_batch import JITTER, UNPROMPTED, Batch, wide
+from embedded.denoiser_batch import JITTER, UNPROMPTED, Batch, wide, windows
 from embedded.networks import LATENTS
 from embedded.pair_pool import PairBatch
 
@@ -103,3 +103,12 @@ def test_the_same_generator_makes_the_same_batch(batch: Batch, pairs: PairBatch)
     again = Batch(pairs, texts_of(pairs), EMPTY, DIRECTIONS, torch.Generator().manual_seed(4))
     for name in ("texts", "pictures", "light", "s", "wanted", "x_s", "content"):
         assert torch.equal(getattr(again, name), getattr(batch, name)), name
+
+
+def test_windows_are_the_slices_at_their_corners_and_pass_gradients_there() -> None:
+    pictures = torch.randn(3, 2, 6, 7, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    made = windows(pictures, torch.tensor([[0, 0], [2, 3], [1, 2]]), 4)
+    wanted = torch.stack([pictures[0, :, :4, :4], pictures[1, :, 2:6, 3:7], pictures[2, :, 1:5, 2:6]])
+    assert torch.equal(made, wanted)
+    made[1].sum().backward()
+    assert pictures.grad is not None and pictures.grad.sum() == 2 * 16 and pictures.grad[1, :, 2:6, 3:7].min() == 1

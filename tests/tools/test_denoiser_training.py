@@ -4,6 +4,7 @@ import copy
 import csv
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from embedded import denoiser as denoising
 from embedded import flow
 from embedded.autoencoder import AutoencoderTraining
+from embedded.conditioned import quickest_attention
 from embedded.denoiser import DenoiserTraining, learning_rate
 from embedded.motion import unsteadiness
 from embedded.networks import LATENTS
@@ -74,13 +76,48 @@ def test_a_few_steps_of_the_denoiser_lower_a_fixed_loss_and_only_unet_and_decode
     assert not same(finished.decoder, encoder.decoder) and not same(training.average.unet, training.network.unet)
 
 
+def test_windows_of_estimates_and_of_wanted_pictures_lie_at_the_same_places(
+    begun_denoiser: Callable[[], DenoiserTraining], tiny_scale: Scale
+) -> None:
+    training = begun_denoiser()
+    training.scale = replace(tiny_scale, window=tiny_scale.side // 2)
+    cells = tiny_scale.side // 8
+    latents = torch.arange(5.0 * cells * cells).reshape(5, 1, cells, cells)
+    pictures = nn.functional.interpolate(latents, scale_factor=8).remainder(256).byte().permute(0, 2, 3, 1)
+    found = [training._windows(latents, pictures) for _ in range(2)]
+    for some, shown in found:
+        assert some.shape[2] == cells // 2 and torch.equal(shown[:, ::8, ::8, 0], some[:, 0].remainder(256).byte())
+    assert not torch.equal(found[0][0], found[1][0]), "always the same window"
+
+
+def test_a_finished_network_learns_by_smaller_steps_and_from_pictures_at_once(
+    begun_denoiser: Callable[[], DenoiserTraining], tokenizer: CLIPTokenizer, tiny_scale: Scale
+) -> None:
+    training, pairs = begun_denoiser(), planted_pairs(tiny_scale, tokenizer)
+    training.finished, training.scale = True, replace(tiny_scale, critics=False)
+    critics = copy.deepcopy(training.critics.critics)
+    values = training.one_step(pairs, torch.zeros(LATENTS, 3), fraction=0.0)
+    assert np.isfinite([values[name].item() for name in ("pixels", "places", "textures", "styles", "steady")]).all()
+    training.one_step(pairs, torch.zeros(LATENTS, 3), fraction=0.9)
+    assert same(training.critics.critics, critics) and np.isnan(values["critic"].item())
+
+
+def test_plain_attention_is_the_fused_one() -> None:
+    query, key, value = torch.randn(3, 2, 4, 10, 8, generator=torch.Generator().manual_seed(1))
+    with quickest_attention(torch.device("cpu")):
+        made = nn.functional.scaled_dot_product_attention(query, key, value)
+        assert not torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.math_sdp_enabled()
+    weights = (query @ key.transpose(2, 3) / 8**0.5).softmax(dim=3)
+    torch.testing.assert_close(made, weights @ value)
+
+
 def test_pictures_are_compared_only_after_the_first_part_of_the_time(
     begun_denoiser: Callable[[], DenoiserTraining], tokenizer: CLIPTokenizer, tiny_scale: Scale
 ) -> None:
     training, pairs = begun_denoiser(), planted_pairs(tiny_scale, tokenizer)
     decoder = copy.deepcopy(training.network.decoder)
     values = training.one_step(pairs, torch.zeros(LATENTS, 3), fraction=0.01)
-    assert np.isnan([values[name].item() for name in ("pixels", "places", "textures", "steady", "critic")]).all()
+    assert np.isnan([values[name].item() for name in ("pixels", "places", "textures", "styles", "steady", "critic")]).all()
     assert np.isfinite([values["latent"].item(), values["one_step"].item()]).all() and same(training.network.decoder, decoder)
 
 
@@ -131,7 +168,7 @@ def test_a_denoiser_that_knows_the_answer_loses_nothing_and_its_pictures_are_com
         return compare(made, wanted, adversarial=adversarial)
 
     monkeypatch.setattr(denoising, "Batch", batch)
-    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
     monkeypatch.setattr(training.critics, "compare", noted)
     monkeypatch.setattr(denoising, "update_average", lambda *_, **__: None)
     training.network.unet, training.network.decoder = Answer(known), Decoder()  # type: ignore[assignment]
@@ -197,7 +234,7 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
             return self.factor * latents[:, :3]
 
     monkeypatch.setattr(denoising, "encoded", encoded)
-    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
     training.network.unet, training.network.decoder = Lit(), Shown(1.0)  # type: ignore[assignment]
     texts = training.network.texts(moving.ids)
     lamp = torch.randn(LATENTS, 3, generator=torch.Generator().manual_seed(6))

@@ -9,9 +9,8 @@ import numpy.typing as npt
 import pytest
 import torch
 from diffusers import AutoencoderTiny
-from embedded import denoiser as denoising
 from embedded import polish as module
-from embedded.denoiser import Conditioned
+from embedded.conditioned import Conditioned
 from embedded.denoiser_batch import UNPROMPTED
 from embedded.finishing import signed
 from embedded.motion import moved, places_of, unsteadiness
@@ -50,7 +49,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch, *, at_one: float, refined: float) -> 
     monkeypatch.setattr(module, "AT_ONE", at_one)
     monkeypatch.setattr(module, "REFINED", refined)
     monkeypatch.setattr(module, "JITTER", 0.0)
-    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
 
 
 @pytest.fixture
@@ -157,7 +156,7 @@ def test_steady_is_what_moves_with_its_photo_and_the_picture_wanted_is_still_tha
     motion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A denoiser that brightens the photo: of a photo that stands still its picture stands still, of one that has moved it has moved."""
-    monkeypatch.setattr(denoising, "PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
     training = Polish(tmp_path, Conditioned(Away(), nn.Linear(1, 1), Shown()), device=CPU, seed=1)  # type: ignore[arg-type]
     photo = nn.functional.interpolate(torch.randn(4, LATENTS, 4, 4, generator=torch.Generator().manual_seed(5)), 16, mode="bicubic")
     still = torch.eye(2, 3).expand(4, 2, 3).clone()

@@ -60,7 +60,7 @@ def adam(groups: Any, *, rate: float, betas: tuple[float, float], decay: float, 
     """AdamW that can be part of a recorded step on a GPU; there its learning rate is a number on the device."""
     on_gpu = device.type == "cuda"
     return torch.optim.AdamW(
-        groups, lr=torch.tensor(rate, device=device) if on_gpu else rate, betas=betas, weight_decay=decay, fused=on_gpu, capturable=on_gpu
+        groups, lr=torch.tensor(rate, device=device) if on_gpu else rate, betas=betas, weight_decay=decay, fused=True, capturable=on_gpu
     )
 
 

@@ -2,11 +2,14 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors
 from judging.report import Figures, markdown
+
+from .concepts import Concept, ordinary_words
+from .looks import RECOMMENDED
 
 PARTS = ("unet", "vae", "text_encoder")
 CURVE_ROWS = 8
@@ -33,6 +36,20 @@ def write_card(out: Path, *, work: Path, judged: Path | None, facts: Mapping[str
     }
     text = (HERE / "card.md").read_text(encoding="utf-8").format(**values)
     (out / "MODEL.md").write_text(text, encoding="utf-8")
+
+
+def card_facts(concepts: Sequence[Concept], *, vocabulary: int) -> dict[str, object]:
+    """What can be asked for, counted, and the size of the tokenizer's vocabulary."""
+    kinds = [concept.kind for concept in concepts]
+    return {
+        "looks": kinds.count("look"),
+        "tags": kinds.count("tags"),
+        "styles": len(kinds) - kinds.count("look") - kinds.count("tags"),
+        "words": f"{len(ordinary_words()):,}",
+        "phrases": f"{sum(len(concept.phrases) for concept in concepts if concept.kind != 'tags'):,}",
+        "recommended": ", ".join(f"`{name}`" for name in RECOMMENDED),
+        "vocabulary": f"{vocabulary:,}",
+    }
 
 
 def parameters(folder: Path) -> int:

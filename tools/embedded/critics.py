@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .captured import adam
 from .perceptual import PerceptualLoss
+from .style_distance import StyleDistance
 
 LEARNING_RATE = 1e-3
-PIXELS, PLACES, TEXTURES, FOOLED = 0.5, 0.7, 6.0, 0.1  # weights of the losses
+PIXELS, PLACES, TEXTURES, STYLES, FOOLED = 0.5, 0.7, 3.0, 1.0, 0.1  # weights of the losses
 
 
 def slope_loss(made: Tensor, wanted: Tensor) -> Tensor:
@@ -66,18 +67,18 @@ class PictureCritics:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.perceptual = PerceptualLoss().to(device)
-        with torch.no_grad():
-            shapes = [feature.shape[1] for feature in self.perceptual.features(torch.zeros(1, 3, 64, 64, device=device))]
-        self.critics = Critics(shapes).to(device)
+        self.styles = StyleDistance(self.perceptual.channels).to(device)
+        self.critics = Critics(self.perceptual.channels).to(device)
         self.optimizer = adam(self.critics.parameters(), rate=LEARNING_RATE, betas=(0.0, 0.99), decay=0.0, device=device)
 
     def compare(self, made: Tensor, wanted: Tensor, *, adversarial: bool) -> Comparison:
-        """Pictures [B, 3, H, W] in [-1, 1]; `adversarial` once the discriminators know something."""
+        """Pictures [B, 3, H, W] in [-1, 1]; `adversarial` where and once the discriminators know something."""
         with torch.autocast(self.device.type, torch.bfloat16):
             real, fake, places, textures = self.perceptual.compared(made, wanted)
+            styles = self.styles(fake, real)
             scores = self.critics(fake) if adversarial else []
-        values = {"pixels": picture_loss(made.float(), wanted), "places": places, "textures": textures}
-        loss = PIXELS * values["pixels"] + PLACES * places + TEXTURES * textures
+        values = {"pixels": picture_loss(made.float(), wanted), "places": places, "textures": textures, "styles": styles}
+        loss = PIXELS * values["pixels"] + PLACES * places + TEXTURES * textures + STYLES * styles
         if scores:
             loss = loss - FOOLED * torch.stack([score.float().mean() for score in scores]).mean()
         return Comparison(loss, values, real, fake)
@@ -92,10 +93,11 @@ class PictureCritics:
         return judged.detach()
 
     def state_dict(self) -> dict[str, object]:
-        """Weights and optimizer of the discriminators."""
-        return {"critics": self.critics.state_dict(), "critic_optimizer": self.optimizer.state_dict()}
+        """Weights and optimizer of the discriminators, and how far styles are apart."""
+        return {"critics": self.critics.state_dict(), "critic_optimizer": self.optimizer.state_dict(), "styles": self.styles.state_dict()}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """The inverse; other keys are left alone."""
         self.critics.load_state_dict(state["critics"])  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["critic_optimizer"])  # type: ignore[arg-type]
+        self.styles.load_state_dict(state["styles"])  # type: ignore[arg-type]

@@ -8,16 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderTiny
 from torch import Tensor, nn
-from torch.func import functional_call
-from transformers import CLIPTextModel
 
 from . import flow
 from .averaging import update_average
 from .captured import Captured, adam, set_rate
+from .conditioned import Conditioned
 from .critics import Comparison, PictureCritics
-from .denoiser_batch import Batch, wide
+from .denoiser_batch import Batch, wide, windows
 from .finishing import signed
 from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
@@ -25,8 +24,8 @@ from .pair_pool import PairBatch, PairPool
 from .record import TrainingRecord
 from .scale import Scale
 
-PRECISION = torch.bfloat16  # of the UNet in a step; its weights are kept and learn in float32
 LEARNING_RATE = 1e-3
+FINISHED_RATE = 0.1  # of the learning rate, for a network that comes finished
 DECODER_RATE = 0.4  # of the learning rate: the decoder is trained already
 PIXELS_FROM = 0.04  # share of the time after which the one-step pictures are compared
 CRITICS_FROM = 0.3  # and the discriminators join in
@@ -38,36 +37,6 @@ NOTE_STEPS = 25
 RENEW_STEPS = 3  # new pairs come in every so many steps
 
 
-class Conditioned(nn.Module):
-    """(x_s, content, s, text) -> velocity [B, C, H, W]; `text` [B, 32, width] comes from `texts`.
-
-    The text encoder comes trained and stays; `decoder`, the autoencoder's second half, comes trained and learns on.
-    """
-
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, decoder: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-        self.text_encoder = text_encoder.eval().requires_grad_(False)
-        self.decoder = copy.deepcopy(decoder).requires_grad_(True)
-
-    @torch.no_grad()
-    def texts(self, ids: Tensor) -> Tensor:
-        """What the network is told of token ids [B, 32]."""
-        states: Tensor = self.text_encoder(ids).last_hidden_state
-        return states
-
-    def forward(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
-        both = torch.cat([x_s, content], dim=1).contiguous(memory_format=torch.channels_last)
-        if not torch.is_autocast_enabled(both.device.type):
-            velocity: Tensor = self.unet(both, 1000.0 * s, text).sample
-            return velocity.float()
-        # All of it in PRECISION, as the finished network is run: autocast keeps normalisations in float32, which takes twice the time.
-        weights = {name: weight.to(PRECISION) for name, weight in self.unet.named_parameters()}
-        with torch.autocast(both.device.type, enabled=False):
-            found: Tensor = functional_call(self.unet, weights, (both.to(PRECISION), 1000.0 * s, text.to(PRECISION))).sample
-        return found.float()
-
-
 def learning_rate(step: int, fraction: float) -> float:
     """Warm-up over 200 steps, flat, then a cosine to 2 % over the last 60 % of the time."""
     decline = max(0.0, (fraction - 0.4) / 0.6)
@@ -77,7 +46,8 @@ def learning_rate(step: int, fraction: float) -> float:
 class DenoiserTraining:
     """State of one training run that can be stopped and taken up again from its checkpoint.
 
-    empty: token ids [32] of the empty prompt. autoencoder: frozen; its decoder is where the run's own decoder begins.
+    empty: token ids [32] of the empty prompt. autoencoder: frozen; its decoder is where the run's own decoder begins. finished: the network
+    comes trained; it learns on with smaller steps, and its pictures are compared from the first one.
     """
 
     def __init__(
@@ -90,7 +60,9 @@ class DenoiserTraining:
         device: torch.device,
         scale: Scale,
         seed: int,
+        finished: bool = False,
     ) -> None:
+        self.finished, self.rate = finished, FINISHED_RATE if finished else 1.0
         self.path, self.work, self.device, self.scale = work / "denoiser.pt", work, device, scale
         self.autoencoder, self.empty = autoencoder.to(device, memory_format=torch.channels_last), empty.to(device)
         self.network = network.to(device)
@@ -149,7 +121,7 @@ class DenoiserTraining:
             while record.fraction < 1.0:
                 if self.step % RENEW_STEPS == 0:
                     pool.renew(wait=False)
-                set_rate(self.optimizer, learning_rate(self.step, record.fraction))
+                set_rate(self.optimizer, self.rate * learning_rate(self.step, record.fraction))
                 values = self.one_step(pool.batch(self.scale.latents), directions, fraction=record.fraction)
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
@@ -163,7 +135,7 @@ class DenoiserTraining:
 
     def one_step(self, pairs: PairBatch, directions: Tensor, *, fraction: float) -> dict[str, Tensor]:
         """One step; the losses. `fraction` of the time decides which of them count."""
-        losses = (fraction > PIXELS_FROM, fraction > CRITICS_FROM)
+        losses = (self.finished or fraction > PIXELS_FROM, self.scale.critics and fraction > CRITICS_FROM)
         if self._learn is None or self._learn[0] != losses:
             self.optimizer.zero_grad(set_to_none=True)
             step = partial(self._one_step, pictures=losses[0], adversarial=losses[1])
@@ -183,7 +155,7 @@ class DenoiserTraining:
         x0 = flow.denoised(batch.x_s, velocity, batch.s)
         errors = (x0 - batch.wanted).square().mean(dim=(1, 2, 3))
         values = {"latent": errors.mean(), "one_step": errors[: len(errors) // 2].mean()}
-        values |= {name: x0.new_full((), math.nan) for name in ("pixels", "places", "textures", "steady", "critic")}
+        values |= {name: x0.new_full((), math.nan) for name in ("pixels", "places", "textures", "styles", "steady", "critic")}
         loss, comparison = values["latent"], None
         if pictures:
             comparison = self._compared(batch, pairs, x0, adversarial=adversarial)
@@ -194,7 +166,7 @@ class DenoiserTraining:
         loss.backward()
         nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], 1.0)
         self.optimizer.step()
-        if comparison is not None:
+        if comparison is not None and self.scale.critics:
             values["critic"] = self.critics.learn(comparison)
         return {name: value.detach() for name, value in values.items()}
 
@@ -207,9 +179,26 @@ class DenoiserTraining:
         estimates = x0 - batch.light
         rebuilt = slice(len(x0) - self.scale.rebuilt, len(x0))
         latents = torch.cat([*(estimates[rows] for rows in chosen), pairs.target[rebuilt]])
-        wanted = signed(torch.cat([*(batch.pictures[rows] for rows in chosen), pairs.targets[rebuilt]]))
+        wanted = torch.cat([*(batch.pictures[rows] for rows in chosen), pairs.targets[rebuilt]])
+        latents, wanted = self._windows(latents, wanted)
         made = decoded(self.network.decoder, latents)
+        wanted = signed(wanted)
         return self.critics.compare(made, wanted, adversarial=adversarial)
+
+    def _windows(self, *tensors: Tensor) -> list[Tensor]:
+        """The same random window of each sample, out of latents [B, C, h, w] and uint8 pictures [B, H, W, 3]."""
+        free = (self.scale.side - self.scale.window) // 8 + 1
+        corners = torch.randint(free, (len(tensors[0]), 2), device=self.device, generator=self.generator)
+        if free == 1:
+            return list(tensors)
+        cells = self.scale.window // 8
+        found = []
+        for tensor in tensors:
+            if tensor.dtype == torch.uint8:
+                found.append(windows(tensor.permute(0, 3, 1, 2), 8 * corners, self.scale.window).permute(0, 2, 3, 1))
+            else:
+                found.append(windows(tensor, corners, cells))
+        return found
 
     def _unsteadiness(self, pairs: PairBatch, texts: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream; and how far
@@ -218,7 +207,8 @@ class DenoiserTraining:
         """
         rows = slice(0, self.scale.moved)
         count = self.scale.moved
-        photos = signed(pairs.contents[rows])
+        own, target, contents = self._windows(pairs.content[rows], pairs.target[rows], pairs.contents[rows])
+        photos = signed(contents)
         motions = small_motions(count, generator=self.generator)
         motions = torch.where(wide(pairs.painted[rows])[..., 0], torch.eye(2, 3, device=self.device), motions)  # no photo, no motion
         places = places_of(motions, photos.shape[-1])
@@ -226,7 +216,7 @@ class DenoiserTraining:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             later = moved(photos, places, mode="bicubic") + grain
             later = encoded(self.autoencoder, later)
-        content = torch.where(wide(pairs.painted[rows]), 0.0, torch.stack([pairs.content[rows], later])).flatten(0, 1)
+        content = torch.where(wide(pairs.painted[rows]), 0.0, torch.stack([own, later])).flatten(0, 1)
         noise = torch.randn(count, *content.shape[1:], device=self.device, generator=self.generator)
         light = flow.seed_light(noise, directions).repeat(2, 1, 1, 1)
         s = 0.3 + 0.7 * torch.rand(count, device=self.device, generator=self.generator)
@@ -237,7 +227,7 @@ class DenoiserTraining:
         x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
         made = decoded(self.network.decoder, x0)
         earlier, later_made = made.chunk(2)
-        wanted = flow.goal(pairs.content[rows], pairs.target[rows], torch.zeros_like(s[:count]), s[:count])
+        wanted = flow.goal(own, target, torch.zeros_like(s[:count]), s[:count])
         with torch.no_grad():
             shown = decoded(self.network.decoder, wanted)
         photo = wide(~pairs.painted[rows])

@@ -37,6 +37,14 @@ class Batch:
         self.content = torch.where(wide(pairs.painted), 0.0, pairs.content + grain)
 
 
+def windows(pictures: Tensor, corners: Tensor, side: int) -> Tensor:
+    """[B, C, side, side] of pictures [B, C, H, W], each from its own corner, of `corners` int64 [B, 2]."""
+    along = torch.arange(side, device=pictures.device)
+    rows, columns = (corners[:, axis, None] + along for axis in (0, 1))
+    samples = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    return pictures[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
 def wide(flags: Tensor) -> Tensor:
     """[B] as [B, 1, 1, 1]."""
     return flags[:, None, None, None]

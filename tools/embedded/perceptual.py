@@ -36,6 +36,8 @@ class PerceptualLoss(nn.Module):
                     setattr(block, convolution, fuse_conv_bn_eval(getattr(block, convolution), getattr(block, norm)))
                     setattr(block, norm, nn.Identity())
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's type stubs
+        with torch.no_grad():
+            self.channels = [feature.shape[1] for feature in self.features(torch.zeros(1, 3, 32, 32))]
 
     def train(self, mode: bool = True) -> "PerceptualLoss":
         """The network always stays as it was trained."""

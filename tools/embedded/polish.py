@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from . import flow
 from .averaging import update_average
-from .denoiser import Conditioned
+from .conditioned import Conditioned
 from .denoiser_batch import JITTER, UNPROMPTED, wide
 from .finishing import on_device, signed
 from .latents import decoded, encoded

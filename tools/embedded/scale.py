@@ -11,9 +11,10 @@ class Scale:
     """side: pixels of the training pictures. pool: pairs kept. drawn: pairs a drawing process hands over at once.
 
     pictures: batch of the autoencoder. latents: batch of the denoiser, of which `decoded` are compared as pictures; `rebuilt`
-    finished pictures go through the decoder beside them. moved: pairs of a picture and the same picture moved a little.
+    finished pictures go through the decoder beside them; each as a window of `window` pixels. moved: pairs of a picture and the same
+    picture moved a little. critics: whether discriminators compare the denoiser's pictures, too.
     texts: batch of the text encoder; examples: texts that are written at once before it trains on them.
-    tuned: batch of the tuning. polished: batch of the polish, over so many photos and texts.
+    inverted: batch of the inversion. tuned: batch of the tuning. polished: batch of the polish, over so many photos and texts.
     """
 
     side: int
@@ -24,9 +25,12 @@ class Scale:
     latents: int
     decoded: int
     rebuilt: int
+    window: int
     moved: int
+    critics: bool
     texts: int
     examples: int
+    inverted: int
     tuned: int
     polished: int
     polish_photos: int
@@ -38,6 +42,9 @@ def scale_of(device: torch.device) -> Scale:
     cores = os.cpu_count() or 1
     if device.type == "cuda":
         return Scale(side=256, pool=30_000, drawn=64, processes=max(cores - 2, 1), pictures=64, latents=256, decoded=64, rebuilt=16,
-            moved=12, texts=2048, examples=1_500_000, tuned=512, polished=128, polish_photos=8000, polish_texts=20_000)  # fmt: skip
-    return Scale(side=128, pool=4096, drawn=16, processes=min(cores - 1, 1), pictures=16, latents=24, decoded=8, rebuilt=2,
-        moved=2, texts=192, examples=200_000, tuned=64, polished=16, polish_photos=1200, polish_texts=3000)  # fmt: skip
+            window=256, moved=12, critics=True, texts=2048, examples=1_500_000, inverted=64, tuned=512, polished=128, polish_photos=8000,
+            polish_texts=20_000)  # fmt: skip
+    # On a few cores discriminators take as long as all other comparisons together, and windows show four times as many styles.
+    return Scale(side=256, pool=2048, drawn=16, processes=0, pictures=8, latents=24, decoded=16, rebuilt=2, window=128,
+        moved=2, critics=False, texts=192, examples=200_000, inverted=12, tuned=64, polished=16, polish_photos=1200,
+        polish_texts=3000)  # fmt: skip

@@ -11,10 +11,13 @@ from diffusers import AutoencoderTiny
 from transformers import CLIPTokenizer
 
 from . import flow
-from .denoiser import Conditioned
+from .conditioned import Conditioned
 from .finishing import signed
+from .looks import RECOMMENDED
 from .tokenizer import token_ids
 from .tones import Picture
+
+SHOWN_PHOTOS = (216, 577, 1245, 569)
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,10 @@ def strength_sheet(path: Path, restyler: Restyler, photo: Picture, prompts: Sequ
         for i, prompt in enumerate(prompts)
     ]
     write_sheet(path, rows)
+
+
+def contact_sheets(work: Path, restyler: Restyler, photos: Sequence[Picture], *, step: int) -> None:
+    """Some photos under the recommended looks, and one at several strengths, into the work folder."""
+    shown = [photos[number % len(photos)] for number in SHOWN_PHOTOS]
+    prompt_sheet(work / f"sheet_{step:06d}.png", restyler, shown, RECOMMENDED)
+    strength_sheet(work / f"strength_{step:06d}.png", restyler, shown[0], RECOMMENDED[:5])

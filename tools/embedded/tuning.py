@@ -14,16 +14,15 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from .concepts import Concept
+from .conditioned import quickest_attention
 from .record import TrainingRecord
 from .text_examples import Examples
-from .tokenizer import token_ids
 
-PLAIN_PHRASES = 2  # of each concept: its name and its prompt
 QUERIES = 24  # places of the picture that ask, for each layer
-LEARNING_RATE = 4e-4
+LEARNING_RATE = 5e-4
+PLAIN = 2.0  # weight of the plain prompts
 NOTE_STEPS, CHECKPOINT_STEPS = 20, 400
 
 
@@ -70,28 +69,31 @@ class Readout(nn.Module):
 
 
 @torch.no_grad()
-def plain_readouts(readout: Readout, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, concepts: Sequence[Concept]) -> Tensor:
-    """[K, R]: what the plain prompts of every concept tell the denoiser, on average."""
-    device = next(encoder.parameters()).device
-    found = []
-    for concept in concepts:
-        ids = torch.tensor(token_ids(tokenizer, concept.phrases[:PLAIN_PHRASES]), device=device)
-        found.append(readout(encoder(ids).last_hidden_state).mean(dim=0))
-    return torch.stack(found)
+def plain_readouts(readout: Readout, texts: Tensor, shifts: Tensor) -> Tensor:
+    """[K, P, R]: what each of the plain prompts of every concept, `texts` [K, P, 32, width], tells the denoiser with its shift, of `shifts`
+    [K, width]."""
+    return torch.stack([readout(text + shift) for text, shift in zip(texts, shifts, strict=True)])
 
 
 class TextTuning:
     """State of one tuning run that can be stopped and taken up again from its checkpoint.
 
-    encoder: as the denoiser knows it. examples: texts; those that ask for one look or blend several freely are tuned to the plain
-    prompts, those with colours, light or two looks keep what they tell.
+    encoder: as the denoiser knows it. shifts [K, width]: what every concept is told by beside it. ids [K, P, 32], plain [K, P, R]: the
+    plain prompts and what they shall tell, shifts included; those of `named` come along in every step, for people ask by them most.
+    examples: texts; those that ask for one look or blend several freely are tuned to the plain prompts, those with colours, light or
+    two looks keep what they tell, with the shifts of their looks. finished: the encoder has been tuned before, so all texts keep what
+    they tell, with the shifts.
     """
 
-    def __init__(self, work: Path, encoder: CLIPTextModel, readout: Readout, plain: Tensor, *, device: torch.device) -> None:
+    def __init__(self, work: Path, encoder: CLIPTextModel, readout: Readout, shifts: Tensor, ids: Tensor, plain: Tensor, *,
+        named: Sequence[int], finished: bool, device: torch.device) -> None:  # fmt: skip
         self.path, self.work, self.device = work / "tuned_text.pt", work, device
+        self.finished = finished
         self.before = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
         self.encoder = copy.deepcopy(encoder).requires_grad_(True).to(device)
-        self.readout, self.plain = readout.to(device), plain.to(device)
+        self.shifts = shifts.to(device)
+        self.readout, self.plain = readout.to(device), plain.mean(dim=1).to(device)
+        self.ids, self.told = ids[named].flatten(0, 1).to(device), plain[named].flatten(0, 1).to(device)
         self.optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
         self.step, self.seconds = 0, 0.0
         if self.path.exists():
@@ -104,26 +106,29 @@ class TextTuning:
         """Readouts [B, R] of texts with ids [B, T], that ask for `concepts` [B, N] by `shares`; where `kept` [B], their own of before."""
         wanted = (shares[:, :, None] * self.plain[concepts]).sum(dim=1)
         if bool(kept.any()):
-            wanted[kept] = self.readout(self.before(ids[kept]).last_hidden_state).to(wanted)
+            shifts = shares[kept][:, None] @ self.shifts[concepts[kept]]
+            wanted[kept] = self.readout(self.before(ids[kept]).last_hidden_state + shifts).to(wanted)
         return wanted
 
-    def one_step(self, examples: Examples, rows: np.ndarray) -> Tensor:
-        """One step on these rows of the examples; the loss."""
+    def one_step(self, examples: Examples, rows: np.ndarray) -> dict[str, Tensor]:
+        """One step on these rows of the examples and as many plain prompts; the errors of both."""
         ids = torch.from_numpy(examples.ids[rows]).long().to(self.device)
         concepts = torch.from_numpy(examples.concepts[rows]).long().to(self.device)
         shares = torch.from_numpy(examples.shares[rows]).float().to(self.device)
         mixed = (examples.shares[rows, 1] > 0) & (examples.sentences[rows] < 0)
-        kept = torch.from_numpy((examples.rest[rows] != 0).any(axis=1) | mixed).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        kept = torch.from_numpy((examples.rest[rows] != 0).any(axis=1) | mixed | self.finished).to(self.device)
+        named = torch.from_numpy(rows % len(self.ids)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16), quickest_attention(self.device):
             with torch.no_grad():
-                wanted = self.wanted(ids, concepts, shares, kept)
-            told = self.readout(self.encoder(ids).last_hidden_state).float()
-        loss = (told - wanted).square().sum(dim=1).mean()
+                wanted = torch.cat([self.wanted(ids, concepts, shares, kept), self.told[named]])
+            told = self.readout(self.encoder(torch.cat([ids, self.ids[named]])).last_hidden_state).float()
+        errors = (told - wanted).square().sum(dim=1)
+        general, plain = errors[: len(ids)].mean(), errors[len(ids) :].mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (general + PLAIN * plain).backward()
         nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
         self.optimizer.step()
-        return loss
+        return {"general": general.detach(), "plain": plain.detach()}
 
     def save(self, seconds: float) -> None:
         """Replace the checkpoint."""
@@ -139,10 +144,10 @@ class TextTuning:
                 share = min(1.0, (self.step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * record.fraction)))
                 for group in self.optimizer.param_groups:
                     group["lr"] = LEARNING_RATE * share
-                loss = self.one_step(examples, generator.integers(len(examples.ids), size=batch))
+                values = self.one_step(examples, generator.integers(len(examples.ids), size=batch))
                 self.step += 1
                 if self.step % NOTE_STEPS == 0:
-                    record.note(step=self.step, values={"readout": loss.item()})
+                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
                 if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
             self.save(record.spent_seconds)

@@ -1,0 +1,141 @@
+"""What the denoiser must hear to paint each look and style best, beside what the text encoder says: a shift for each of them.
+
+Gal et al. 2022, "An image is worth one word": the networks stand still, and what a concept is told by learns from the concept's pictures.
+Here that is one vector, added to the text encoder's output at every place. The tuning then teaches the text encoder to say it by itself.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderTiny
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from . import flow
+from .concepts import Concept
+from .conditioned import Conditioned
+from .critics import picture_loss
+from .finishing import Finisher, on_device, signed
+from .latents import decoded, encoded
+from .networks import TEXT_WIDTH
+from .pairs import PairArtist
+from .perceptual import PerceptualLoss
+from .recipes import Recipe
+from .record import TrainingRecord
+from .style_distance import StyleDistance
+from .tokenizer import token_ids
+
+PLAIN_PHRASES = 2  # of each concept: its name and its prompt
+LEARNING_RATE = 0.05  # of unit spread, at most, each time a concept is met
+PIXELS = 0.5  # weight of pixels beside style
+NOTE_STEPS, CHECKPOINT_STEPS = 10, 100
+
+
+@dataclass
+class EachInTurn:
+    """Recipes of one concept on a photo: every concept but tags, in a random order, then all again in another."""
+
+    concepts: Sequence[Concept]
+
+    def __post_init__(self) -> None:
+        self._left: list[int] = []
+
+    def drawn(self, generator: np.random.Generator) -> Recipe:
+        """The next recipe."""
+        if not self._left:
+            self._left = list(generator.permutation([n for n, concept in enumerate(self.concepts) if concept.kind != "tags"]))
+        return Recipe(int(self._left.pop()))
+
+
+def plain_ids(tokenizer: CLIPTokenizer, concepts: Sequence[Concept]) -> Tensor:
+    """Token ids [K, PLAIN_PHRASES, 32] of the plain prompts of every concept."""
+    phrases = [concept.phrases[n % len(concept.phrases)] for concept in concepts for n in range(PLAIN_PHRASES)]
+    return torch.tensor(token_ids(tokenizer, phrases)).unflatten(0, (len(concepts), PLAIN_PHRASES))
+
+
+@torch.no_grad()
+def plain_texts(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
+    """[K, PLAIN_PHRASES, 32, width]: what the text encoder says of the prompts with `ids`."""
+    ids = ids.to(next(encoder.parameters()).device)
+    return torch.cat([encoder(part).last_hidden_state for part in ids.flatten(0, 1).split(256)]).unflatten(0, ids.shape[:2])
+
+
+def learned_shifts(work: Path, concepts: int) -> Tensor:
+    """The shifts [K, width] that this run has learned; 0 where it has not."""
+    path = work / "shifts.pt"
+    return torch.load(path, map_location="cpu", weights_only=True)["shifts"] if path.exists() else torch.zeros(concepts, TEXT_WIDTH)
+
+
+class Inversion:
+    """State of one run that can be stopped and taken up again from its checkpoint.
+
+    network: averaged, as it left its training; it stands still. artist: draws the pairs, under recipes of its own.
+    """
+
+    def __init__(self, work: Path, network: Conditioned, autoencoder: AutoencoderTiny, artist: PairArtist, finisher: Finisher, *,
+        tokenizer: CLIPTokenizer, seed: int) -> None:  # fmt: skip
+        self.path, self.work, self.device = work / "shifts.pt", work, finisher.device
+        self.network, self.autoencoder = network.requires_grad_(False).eval(), autoencoder.requires_grad_(False)
+        self.artist, self.finisher = artist, finisher
+        self.artist.book = EachInTurn(finisher.concepts)
+        self.texts = plain_texts(network.text_encoder, plain_ids(tokenizer, finisher.concepts))
+        self.eye = PerceptualLoss().to(self.device)
+        self.distance = StyleDistance(self.eye.channels).to(self.device)
+        self.shifts = torch.zeros(len(finisher.concepts), TEXT_WIDTH, device=self.device, requires_grad=True)
+        self.optimizer = torch.optim.SparseAdam([self.shifts], lr=LEARNING_RATE, betas=(0.9, 0.99))
+        self.step, self.seconds = 0, 0.0
+        if self.path.exists():
+            state = torch.load(self.path, map_location=self.device, weights_only=True)
+            self.shifts.data.copy_(state["shifts"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.distance.load_state_dict(state["distance"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        self.generator = torch.Generator(self.device).manual_seed(seed + self.step)
+        self.draws = np.random.default_rng([seed, self.step, 4])
+
+    def one_step(self, count: int) -> dict[str, Tensor]:
+        """One step on `count` new pairs: one-step pictures from noise, compared with the wanted ones; the losses."""
+        pairs = self.artist.drawn(count, self.draws)
+        photos, wanted = signed(on_device(pairs.contents, self.device)), signed(self.finisher(pairs))
+        numbers = on_device(pairs.recipes[:, 0], self.device)
+        phrase = torch.randint(PLAIN_PHRASES, (count,), generator=self.generator, device=self.device)
+        text = self.texts[numbers, phrase] + F.embedding(numbers, self.shifts, sparse=True)[:, None]
+        content = encoded(self.autoencoder, photos)
+        noise = torch.randn(content.shape, generator=self.generator, device=self.device)
+        level = torch.ones(count, device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            velocity = self.network(noise, content, level, text)
+            made = decoded(self.network.decoder, flow.denoised(noise, velocity, level))
+            right = self.eye.features(wanted)
+            mine = self.eye.features(made)
+        style, pixels = self.distance(mine, right), picture_loss(made, wanted)
+        self.optimizer.zero_grad(set_to_none=True)
+        (style + PIXELS * pixels).backward()
+        self.optimizer.step()
+        return {"style": style.detach(), "pixels": pixels.detach()}
+
+    def save(self, seconds: float) -> None:
+        """Replace the checkpoint."""
+        state = {"shifts": self.shifts.detach(), "optimizer": self.optimizer.state_dict(), "distance": self.distance.state_dict()}
+        torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
+        self.path.with_suffix(".partial").replace(self.path)
+
+    def run(self, *, batch: int, minutes: float) -> None:
+        """Learn until `minutes` in all are used up."""
+        path = self.work / "inversion.csv"
+        with TrainingRecord(path, title="inversion", budget_seconds=60 * minutes, spent_seconds=self.seconds) as record:
+            while record.fraction < 1.0:
+                share = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * record.fraction))
+                self.optimizer.param_groups[0]["lr"] = LEARNING_RATE * share
+                values = self.one_step(batch)
+                self.step += 1
+                if self.step % NOTE_STEPS == 0:
+                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
+                if self.step % CHECKPOINT_STEPS == 0:
+                    self.save(record.spent_seconds)
+            self.save(record.spent_seconds)
