@@ -25,6 +25,7 @@ from embedded.conditioned import Conditioned  # noqa: E402
 from embedded.denoiser import DenoiserTraining  # noqa: E402
 from embedded.drawing_room import DrawingRoom, Layout  # noqa: E402
 from embedded.finishing import Finisher  # noqa: E402
+from embedded.inversion import PaintedStyles  # noqa: E402
 from embedded.looks import DRAWN  # noqa: E402
 from embedded.networks import new_autoencoder, new_denoiser, new_text_encoder  # noqa: E402
 from embedded.pair_pool import PairPool  # noqa: E402
@@ -34,6 +35,8 @@ from embedded.scale import Scale, scale_of  # noqa: E402
 from embedded.style_teacher import StyleTable  # noqa: E402
 from embedded.tokenizer import token_ids, train_tokenizer  # noqa: E402
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402
+
+from tests.tools.standing_networks import Painter, Shown  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 TAUGHT = 90  # made-up style vectors: more than a meaning keeps numbers of
@@ -209,3 +212,20 @@ def encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """A text encoder with random weights."""
     torch.manual_seed(1)
     return new_text_encoder(vocabulary=len(tokenizer), start=tokenizer.bos_token_id, end=tokenizer.eos_token_id).eval()
+
+
+@pytest.fixture
+def painted_styles(
+    encoder: CLIPTextModel,
+    autoencoder: AutoencoderTiny,
+    few_artist: Callable[[], PairArtist],
+    few_concepts: list[Concept],
+    planted_teacher: PlantedTeacher,
+) -> Callable[[], PaintedStyles]:
+    """Makes pictures of the few concepts by a denoiser and a decoder of closed form."""
+
+    def made() -> PaintedStyles:
+        network = Conditioned(Painter(), encoder, Shown())  # type: ignore[arg-type]
+        return PaintedStyles(network, autoencoder, few_artist(), Finisher(few_concepts, planted_teacher, CPU))  # type: ignore[arg-type]
+
+    return made

@@ -8,39 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny
 from embedded import inversion as module
 from embedded.concepts import Concept
-from embedded.conditioned import Conditioned
-from embedded.finishing import Finisher
-from embedded.inversion import EachInTurn, Inversion, learned_shifts, plain_ids, plain_texts
+from embedded.inversion import EachInTurn, Inversion, PaintedStyles, learned_shifts, plain_ids, plain_texts
 from embedded.networks import LATENTS, TEXT_WIDTH
-from embedded.pairs import PairArtist
 from embedded.tokenizer import token_ids
 from transformers import CLIPTextModel, CLIPTokenizer
-
-from tests.tools.standing_networks import Painter, Shown
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def begun(
-    tmp_path: Path,
-    encoder: CLIPTextModel,
-    autoencoder: AutoencoderTiny,
-    few_artist: Callable[[], PairArtist],
-    few_concepts: list[Concept],
-    planted_teacher: Any,
-    tokenizer: CLIPTokenizer,
-) -> Callable[[], Inversion]:
+def begun(tmp_path: Path, painted_styles: Callable[[], PaintedStyles], tokenizer: CLIPTokenizer) -> Callable[[], Inversion]:
     """Begins the run in a work folder, or takes it up again."""
-
-    def made() -> Inversion:
-        network, finisher = Conditioned(Painter(), encoder, Shown()), Finisher(few_concepts, planted_teacher, CPU)  # type: ignore[arg-type]
-        return Inversion(tmp_path, network, autoencoder, few_artist(), finisher, tokenizer=tokenizer, seed=1)
-
-    return made
+    return lambda: Inversion(tmp_path, painted_styles(), tokenizer=tokenizer, seed=1)
 
 
 def test_every_concept_but_tags_is_met_once_a_round_in_an_order_of_its_own(few_concepts: list[Concept]) -> None:
@@ -69,7 +50,7 @@ def test_shifts_bring_the_pictures_to_their_concepts_and_nothing_else_learns(
 ) -> None:
     """The teacher colours a picture by the first three numbers of its vector; only the shift can tell the painter so."""
     training = begun()
-    still = [copy.deepcopy(part.state_dict()) for part in (training.network, training.autoencoder)]
+    still = [copy.deepcopy(part.state_dict()) for part in (training.styles.network, training.styles.autoencoder)]
     values = [training.one_step(6)["pixels"].item() for _ in range(40)]
     assert np.mean(values[-5:]) < 0.6 * np.mean(values[:5])
     moved = training.shifts.detach().norm(dim=1)
@@ -81,7 +62,7 @@ def test_shifts_bring_the_pictures_to_their_concepts_and_nothing_else_learns(
     bright = colours > 0.8
     dark = colours < 0.2
     assert bool(bright.any()) and bool(dark.any()) and told[bright].mean() > told[dark].mean() + 0.4
-    for part, state in zip((training.network, training.autoencoder), still, strict=True):
+    for part, state in zip((training.styles.network, training.styles.autoencoder), still, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in part.state_dict().items())
 
 
@@ -95,12 +76,11 @@ def test_an_inversion_goes_on_from_its_checkpoint_exactly(begun: Callable[[], In
     again = begun()
     assert (again.step, again.seconds) == (1, 12.0)
     for each in (first, again):
-        each.generator.manual_seed(5)
-        each.draws = np.random.default_rng(6)
-        each.artist.book = EachInTurn(each.finisher.concepts)  # type: ignore[assignment]
+        each.styles.seed(5)
+        each.styles.artist.book = EachInTurn(each.styles.finisher.concepts)  # type: ignore[assignment]
         each.one_step(3)
     assert torch.equal(first.shifts, again.shifts)
-    assert all(torch.equal(a, b) for a, b in zip(first.distance.buffers(), again.distance.buffers(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.styles.distance.buffers(), again.styles.distance.buffers(), strict=True))
 
 
 @pytest.mark.usefixtures("counted_time")

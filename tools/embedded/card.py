@@ -13,6 +13,10 @@ from .looks import RECOMMENDED
 
 PARTS = ("unet", "vae", "text_encoder")
 CURVE_ROWS = 8
+CURVES = {
+    "denoiser": {"latent": "latent error", "one_step": "one step from noise", "places": "features", "textures": "texture"},
+    "inversion": {"style": "style distance", "pixels": "pixels"},
+}
 HERE = Path(__file__).parent
 
 
@@ -30,7 +34,7 @@ def write_card(out: Path, *, work: Path, judged: Path | None, facts: Mapping[str
         "history": (HERE / "card_history.md").read_text(encoding="utf-8").strip(),
         "limits": (HERE / "card_limits.md").read_text(encoding="utf-8").strip(),
         "stages": stage_table(work),
-        "curve": curve_table(work / "denoiser.csv"),
+        "curve": "\n\n".join(filter(None, (curve_table(work, stage) for stage in CURVES))),
         "figures": figure_tables(judged),
         **facts,
     }
@@ -76,7 +80,7 @@ def read_record(path: Path) -> list[dict[str, float]]:
 def stage_table(work: Path) -> str:
     """Steps, minutes and last figures (means over the last tenth) of each stage."""
     lines = ["| stage | steps | minutes | at the end |", "|---|---|---|---|"]
-    for stage in ("text", "autoencoder", "denoiser", "tuning", "polish"):
+    for stage in ("text", "autoencoder", "denoiser", "inversion", "tuning", "polish"):
         rows = read_record(work / f"{stage}.csv")
         if not rows:
             continue
@@ -87,16 +91,17 @@ def stage_table(work: Path) -> str:
     return "\n".join(lines)
 
 
-def curve_table(path: Path) -> str:
-    """The denoiser's losses along the way, in about eight rows."""
-    rows = read_record(path)
+def curve_table(work: Path, stage: str) -> str:
+    """The losses of one of CURVES along the way, in about eight rows; nothing if it was not run."""
+    rows = read_record(work / f"{stage}.csv")
     if not rows:
         return ""
     size = max(len(rows) // CURVE_ROWS, 1)
-    lines = ["| denoiser, minutes | latent error | one step from noise | features | texture |", "|---|---|---|---|---|"]
+    names = CURVES[stage]
+    lines = [f"| {stage}, minutes | " + " | ".join(names.values()) + " |", "|---" * (1 + len(names)) + "|"]
     for start in range(0, len(rows) - size + 1, size):
         part = rows[start : start + size]
-        shown = [f"{mean_of(part, name):.3g}" for name in ("latent", "one_step", "places", "textures")]
+        shown = [f"{mean_of(part, name):.3g}" for name in names]
         lines.append(f"| to {part[-1]['seconds'] / 60:.0f} | " + " | ".join("" if text == "nan" else text for text in shown) + " |")
     return "\n".join(lines)
 

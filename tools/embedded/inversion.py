@@ -23,7 +23,7 @@ from .critics import picture_loss
 from .finishing import Finisher, on_device, signed
 from .latents import decoded, encoded
 from .networks import TEXT_WIDTH
-from .pairs import PairArtist
+from .pairs import DrawnPairs, PairArtist
 from .perceptual import PerceptualLoss
 from .recipes import Recipe
 from .record import TrainingRecord
@@ -71,57 +71,70 @@ def learned_shifts(work: Path, concepts: int) -> Tensor:
     return torch.load(path, map_location="cpu", weights_only=True)["shifts"] if path.exists() else torch.zeros(concepts, TEXT_WIDTH)
 
 
-class Inversion:
-    """State of one run that can be stopped and taken up again from its checkpoint.
+class PaintedStyles:
+    """Pictures of every look and style in turn, as the finished denoiser paints them and as they should be; the networks stand still.
 
-    network: averaged, as it left its training; it stands still. artist: draws the pairs, under recipes of its own.
+    network: averaged, as it left its training. artist: draws the pairs, under recipes of its own.
     """
 
-    def __init__(self, work: Path, network: Conditioned, autoencoder: AutoencoderTiny, artist: PairArtist, finisher: Finisher, *,
-        tokenizer: CLIPTokenizer, seed: int) -> None:  # fmt: skip
-        self.path, self.work, self.device = work / "shifts.pt", work, finisher.device
+    def __init__(self, network: Conditioned, autoencoder: AutoencoderTiny, artist: PairArtist, finisher: Finisher) -> None:
+        self.device = finisher.device
         self.network, self.autoencoder = network.requires_grad_(False).eval(), autoencoder.requires_grad_(False)
         self.artist, self.finisher = artist, finisher
-        self.artist.book = EachInTurn(finisher.concepts)
-        self.texts = plain_texts(network.text_encoder, plain_ids(tokenizer, finisher.concepts))
+        self.artist.book = EachInTurn(finisher.concepts)  # type: ignore[assignment]  # all that an artist asks of a book
         self.eye = PerceptualLoss().to(self.device)
         self.distance = StyleDistance(self.eye.channels).to(self.device)
-        self.shifts = torch.zeros(len(finisher.concepts), TEXT_WIDTH, device=self.device, requires_grad=True)
+
+    def seed(self, seed: int) -> None:
+        """Begin the random numbers anew."""
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.draws = np.random.default_rng([seed, 4])
+
+    def losses(self, pairs: DrawnPairs, text: Tensor) -> dict[str, Tensor]:
+        """What is wrong with the one-step pictures that the denoiser paints of the photos when told `text` [B, 32, width]."""
+        photos, wanted = signed(on_device(pairs.contents, self.device)), signed(self.finisher(pairs))
+        content = encoded(self.autoencoder, photos)
+        noise = torch.randn(content.shape, generator=self.generator, device=self.device)
+        level = torch.ones(len(content), device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            velocity = self.network(noise, content, level, text)
+            made = decoded(self.network.decoder, flow.denoised(noise, velocity, level))
+            mine, right = self.eye.features(made), self.eye.features(wanted)
+        return {"style": self.distance(mine, right), "pixels": picture_loss(made, wanted)}
+
+
+class Inversion:
+    """State of one run that can be stopped and taken up again from its checkpoint."""
+
+    def __init__(self, work: Path, styles: PaintedStyles, *, tokenizer: CLIPTokenizer, seed: int) -> None:
+        self.path, self.work, self.styles, self.device = work / "shifts.pt", work, styles, styles.device
+        concepts = styles.finisher.concepts
+        self.texts = plain_texts(styles.network.text_encoder, plain_ids(tokenizer, concepts))
+        self.shifts = torch.zeros(len(concepts), TEXT_WIDTH, device=self.device, requires_grad=True)
         self.optimizer = torch.optim.SparseAdam([self.shifts], lr=LEARNING_RATE, betas=(0.9, 0.99))
         self.step, self.seconds = 0, 0.0
         if self.path.exists():
             state = torch.load(self.path, map_location=self.device, weights_only=True)
             self.shifts.data.copy_(state["shifts"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.distance.load_state_dict(state["distance"])
+            styles.distance.load_state_dict(state["distance"])
             self.step, self.seconds = state["step"], state["seconds"]
-        self.generator = torch.Generator(self.device).manual_seed(seed + self.step)
-        self.draws = np.random.default_rng([seed, self.step, 4])
+        styles.seed(seed + self.step)
 
     def one_step(self, count: int) -> dict[str, Tensor]:
-        """One step on `count` new pairs: one-step pictures from noise, compared with the wanted ones; the losses."""
-        pairs = self.artist.drawn(count, self.draws)
-        photos, wanted = signed(on_device(pairs.contents, self.device)), signed(self.finisher(pairs))
+        """One step on `count` new pairs; the losses."""
+        pairs = self.styles.artist.drawn(count, self.styles.draws)
         numbers = on_device(pairs.recipes[:, 0], self.device)
-        phrase = torch.randint(PLAIN_PHRASES, (count,), generator=self.generator, device=self.device)
-        text = self.texts[numbers, phrase] + F.embedding(numbers, self.shifts, sparse=True)[:, None]
-        content = encoded(self.autoencoder, photos)
-        noise = torch.randn(content.shape, generator=self.generator, device=self.device)
-        level = torch.ones(count, device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.network(noise, content, level, text)
-            made = decoded(self.network.decoder, flow.denoised(noise, velocity, level))
-            right = self.eye.features(wanted)
-            mine = self.eye.features(made)
-        style, pixels = self.distance(mine, right), picture_loss(made, wanted)
+        phrase = torch.randint(PLAIN_PHRASES, (count,), generator=self.styles.generator, device=self.device)
+        values = self.styles.losses(pairs, self.texts[numbers, phrase] + F.embedding(numbers, self.shifts, sparse=True)[:, None])
         self.optimizer.zero_grad(set_to_none=True)
-        (style + PIXELS * pixels).backward()
+        (values["style"] + PIXELS * values["pixels"]).backward()
         self.optimizer.step()
-        return {"style": style.detach(), "pixels": pixels.detach()}
+        return {name: value.detach() for name, value in values.items()}
 
     def save(self, seconds: float) -> None:
         """Replace the checkpoint."""
-        state = {"shifts": self.shifts.detach(), "optimizer": self.optimizer.state_dict(), "distance": self.distance.state_dict()}
+        state = {"shifts": self.shifts.detach(), "optimizer": self.optimizer.state_dict(), "distance": self.styles.distance.state_dict()}
         torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
         self.path.with_suffix(".partial").replace(self.path)
 

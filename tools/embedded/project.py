@@ -30,7 +30,7 @@ from .tokenizer import token_ids
 from .trained import trained_autoencoder
 
 # of --minutes
-SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.35, "inversion": 0.1, "decoder": 0.1, "tuning": 0.05, "polish": 0.05}
+SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.45, "inversion": 0.1, "tuning": 0.05, "polish": 0.05}
 FIRST_PAIRS = 0.05  # share of the pool that is filled before training begins
 console = Console()
 

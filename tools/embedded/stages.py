@@ -8,10 +8,9 @@ import torch
 
 from .autoencoder import AutoencoderTraining
 from .card import card_facts, write_card
-from .decoder import DecoderTraining, finished_decoder
 from .finishing import signed
 from .free_texts import free_texts
-from .inversion import Inversion, learned_shifts, plain_ids, plain_texts
+from .inversion import Inversion, PaintedStyles, learned_shifts, plain_ids, plain_texts
 from .looks import RECOMMENDED
 from .meaning import SentenceTeacher
 from .networks import parameter_count
@@ -26,7 +25,7 @@ from .tokenizer import token_ids, train_tokenizer
 from .trained import polished_unet, tuned_text_encoder
 from .tuning import Readout, TextTuning, plain_readouts
 
-STAGES = ("data", "text", "autoencoder", "denoiser", "inversion", "decoder", "tuning", "polish", "export", "card")
+STAGES = ("data", "text", "autoencoder", "denoiser", "inversion", "tuning", "polish", "export", "card")
 MERGES = 12_000
 
 
@@ -78,17 +77,9 @@ class Stages(Project):
     def inversion(self) -> None:
         """What the finished denoiser must hear for every concept, beside what the text encoder says."""
         options, training = self.options, self.denoiser_training()
-        known = {"tokenizer": self.tokenizer(), "seed": options.seed}
-        inversion = Inversion(options.work, training.average, training.autoencoder, self.artist(), self.finisher(), **known)
+        styles = PaintedStyles(training.average, training.autoencoder, self.artist(), self.finisher())
+        inversion = Inversion(options.work, styles, tokenizer=self.tokenizer(), seed=options.seed)
         inversion.run(batch=self.scale.inverted, minutes=self.minutes("inversion"))
-
-    def decoder(self) -> None:
-        """The decoder, which learns on with what the finished denoiser paints."""
-        options, training = self.options, self.denoiser_training()
-        plain = plain_texts(training.average.text_encoder, plain_ids(self.tokenizer(), self.concepts))
-        told = {"texts": plain + learned_shifts(options.work, len(self.concepts)).to(plain)[:, None, None], "seed": options.seed}
-        decoder = DecoderTraining(options.work, training.average, training.autoencoder, self.artist(), self.finisher(), **told)
-        decoder.run(batch=self.scale.inverted, few=self.scale.moved, minutes=self.minutes("decoder"))
 
     def tuning(self) -> None:
         """The text encoder tuned to the finished denoiser."""
@@ -118,7 +109,6 @@ class Stages(Project):
         options, training, tokenizer = self.options, self.denoiser_training(), self.tokenizer()
         network = training.average
         network.text_encoder = tuned_text_encoder(options.work, network.text_encoder)
-        network.decoder = finished_decoder(options.work, network.decoder)
         crops = {"count": self.scale.polish_photos, "side": self.scale.side, "seed": options.seed, "device": self.device}
         photos = decoded_photos(options.data, options.work)
         contents = photo_latents(photos, training.autoencoder, **crops)
@@ -137,7 +127,6 @@ class Stages(Project):
         training = self.denoiser_training()
         training.average.unet = polished_unet(self.options.work, training.average.unet)
         training.average.text_encoder = tuned_text_encoder(self.options.work, training.average.text_encoder)
-        training.average.decoder = finished_decoder(self.options.work, training.average.decoder)
         self.write(training)
         self.draw(training)
         for name in SHARES:
