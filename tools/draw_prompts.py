@@ -25,7 +25,7 @@ from engine.pipelines.build import build_stream
 Pixels = npt.NDArray[np.uint8]
 
 PROMPTS = (
-    "neon edges", "thermal camera", "lava", "aurora", "blueprint in deep red and gold", "ink drawing", "rainy neon street at night",
+    "neon edges", "thermal camera", "lava", "aurora", "blueprint", "ink drawing", "rainy neon street at night",
     "old master portrait", "blacklight",
 )  # fmt: skip
 COLUMNS = 5

@@ -14,7 +14,7 @@ from .perceptual import PerceptualLoss
 from .style_distance import StyleDistance
 
 LEARNING_RATE = 1e-3
-PIXELS, PLACES, TEXTURES, STYLES, FOOLED = 0.5, 0.7, 3.0, 1.0, 0.1  # weights of the losses
+PIXELS, PLACES, TEXTURES, STYLES, FOOLED = 0.5, 0.7, 6.0, 1.0, 0.1  # weights of the losses
 
 
 def slope_loss(made: Tensor, wanted: Tensor) -> Tensor:
