@@ -78,7 +78,8 @@ class PictureCritics:
             styles = self.styles(fake, real)
             scores = self.critics(fake) if adversarial else []
         values = {"pixels": picture_loss(made.float(), wanted), "places": places, "textures": textures, "styles": styles}
-        loss = PIXELS * values["pixels"] + PLACES * places + TEXTURES * textures + STYLES * styles
+        loss = PIXELS * values["pixels"] + PLACES * places + TEXTURES * textures
+        loss = loss + STYLES * torch.log1p(styles)  # pictures that are far from any style must not drown all else
         if scores:
             loss = loss - FOOLED * torch.stack([score.float().mean() for score in scores]).mean()
         return Comparison(loss, values, real, fake)
