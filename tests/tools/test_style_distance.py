@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from embedded import style_distance as module
 from embedded.style_distance import SMALL, StyleDistance, style_statistics
 
 CHANNELS = [3, 5]
@@ -23,7 +22,6 @@ def test_statistics_are_means_deviations_and_signed_roots_of_covariances() -> No
         np.testing.assert_allclose(made[5:], row.std(axis=1), rtol=1e-9)
         wanted = np.cov(row, bias=True)[np.triu_indices(5)]
         np.testing.assert_allclose(root, np.sign(wanted) * np.sqrt(np.abs(wanted)), atol=0.012)  # straight near 0
-    assert torch.equal(roots.sign(), roots.nan_to_num().sign())
 
 
 def test_each_number_is_measured_by_its_running_spread() -> None:
@@ -73,4 +71,3 @@ def test_the_spread_goes_on_from_its_state() -> None:
     one(made, wanted)
     other.load_state_dict(one.state_dict())
     assert float(one(made, wanted)) == float(other(made, wanted)) != float(StyleDistance(CHANNELS)(made, features(6, seed=3)))
-    assert module.DECAY < 1

@@ -125,8 +125,7 @@ class AutoencoderTraining:
                 set_rate(self.optimizer, LEARNING_RATE * share * min(1.0, (self.step + 1) / 50))
                 values = self.one_step(pool.pictures(self.scale.pictures), adversarial=record.fraction > CRITICS_FROM)
                 self.step += 1
-                if self.step % NOTE_STEPS == 0:
-                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
+                record.note_every(NOTE_STEPS, step=self.step, values=values)
                 if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
             self.save(record.spent_seconds)

@@ -124,8 +124,7 @@ class DenoiserTraining:
                 set_rate(self.optimizer, self.rate * learning_rate(self.step, record.fraction))
                 values = self.one_step(pool.batch(self.scale.latents), directions, fraction=record.fraction)
                 self.step += 1
-                if self.step % NOTE_STEPS == 0:
-                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
+                record.note_every(NOTE_STEPS, step=self.step, values=values)
                 if record.spent_seconds - saved > CHECKPOINT_SECONDS:
                     saved = record.spent_seconds
                     self.save(saved)
@@ -188,9 +187,9 @@ class DenoiserTraining:
     def _windows(self, *tensors: Tensor) -> list[Tensor]:
         """The same random window of each sample, out of latents [B, C, h, w] and uint8 pictures [B, H, W, 3]."""
         free = (self.scale.side - self.scale.window) // 8 + 1
-        corners = torch.randint(free, (len(tensors[0]), 2), device=self.device, generator=self.generator)
         if free == 1:
             return list(tensors)
+        corners = torch.randint(free, (len(tensors[0]), 2), device=self.device, generator=self.generator)
         cells = self.scale.window // 8
         found = []
         for tensor in tensors:

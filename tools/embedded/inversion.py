@@ -147,8 +147,7 @@ class Inversion:
                 self.optimizer.param_groups[0]["lr"] = LEARNING_RATE * share
                 values = self.one_step(batch)
                 self.step += 1
-                if self.step % NOTE_STEPS == 0:
-                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
+                record.note_every(NOTE_STEPS, step=self.step, values=values)
                 if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
             self.save(record.spent_seconds)

@@ -157,8 +157,7 @@ class Polish:
                     group["lr"] = LEARNING_RATE * share
                 values = self.one_step(self.batch(contents, texts, empty, batch), moving.some(pairs, generator=self.generator))
                 self.step += 1
-                if self.step % NOTE_STEPS == 0:
-                    record.note(step=self.step, values={name: value.item() for name, value in values.items()})
+                record.note_every(NOTE_STEPS, step=self.step, values=values)
                 if self.step % CHECKPOINT_STEPS == 0:
                     self.save(record.spent_seconds)
             self.save(record.spent_seconds)

@@ -2,9 +2,11 @@
 
 import csv
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 
 class TrainingRecord:
@@ -35,6 +37,11 @@ class TrainingRecord:
     def fraction(self) -> float:
         """Share of the time budget used, in [0, 1]."""
         return min(self.spent_seconds / self.budget_seconds, 1.0)
+
+    def note_every(self, steps: int, *, step: int, values: Mapping[str, Tensor]) -> None:
+        """A note each so many steps; only then are the values fetched from the device."""
+        if step % steps == 0:
+            self.note(step=step, values={name: value.item() for name, value in values.items()})
 
     def note(self, *, step: int, values: dict[str, float]) -> None:
         """One CSV row and the same figures in the progress line."""
