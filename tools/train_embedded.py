@@ -4,7 +4,7 @@
 
 `--data` holds the photo shards and the style table, `--weights` the style teacher, `--work` takes everything that can be made
 again: decoded photos, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on one GPU (embedded/scale.py has the
-sizes). Stages: data, text, autoencoder, denoiser, inversion, tuning, polish, export, card; `all` runs them in this order;
+sizes). Stages: data, text, autoencoder, denoiser, inversion, tuning, styling, polish, export, card; `all` runs them in this order;
 `--stage card --judged DIR` writes the model card again with the figures of tools/judge_embedded.py. Needs the extra `train`.
 """
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from embedded import flow
-from embedded.denoiser_batch import JITTER, UNPROMPTED, Batch, wide, windows
+from embedded.denoiser_batch import JITTER, UNPROMPTED, Batch, random_windows, wide, windows
 from embedded.networks import LATENTS
 from embedded.pair_pool import PairBatch
 
@@ -21,7 +21,7 @@ def pairs() -> PairBatch:
     painted = torch.rand(COUNT, generator=generator) < 0.2
     content = torch.where(wide(painted), 0.0, latents[0])
     ids = torch.arange(COUNT)[:, None].expand(-1, 32) + 100
-    return PairBatch(pictures[0], pictures[1], content, latents[1], latents[2], ids, painted)
+    return PairBatch(pictures[0], pictures[1], content, latents[1], latents[2], ids, torch.full((COUNT,), -1), painted)
 
 
 def texts_of(pairs: PairBatch) -> torch.Tensor:
@@ -112,3 +112,15 @@ def test_windows_are_the_slices_at_their_corners_and_pass_gradients_there() -> N
     assert torch.equal(made, wanted)
     made[1].sum().backward()
     assert pictures.grad is not None and pictures.grad.sum() == 2 * 16 and pictures.grad[1, :, 2:6, 3:7].min() == 1
+
+
+def test_random_windows_of_latents_and_of_pictures_lie_at_the_same_places() -> None:
+    latents = torch.arange(5.0 * 64).reshape(5, 1, 8, 8)
+    pictures = torch.nn.functional.interpolate(latents, scale_factor=8).remainder(256).byte().permute(0, 2, 3, 1)
+    generator = torch.Generator().manual_seed(1)
+    found = [random_windows([latents, pictures], 64, 32, generator) for _ in range(2)]
+    for some, shown in found:
+        assert some.shape == (5, 1, 4, 4) and torch.equal(shown[:, ::8, ::8, 0], some[:, 0].remainder(256).byte())
+    assert not torch.equal(found[0][0], found[1][0]), "always the same window"
+    whole = random_windows([latents, pictures], 64, 64, generator)
+    assert torch.equal(whole[0], latents) and torch.equal(whole[1], pictures)

@@ -40,7 +40,7 @@ def planted_pairs(scale: Scale, tokenizer: CLIPTokenizer) -> PairBatch:
     painted = torch.tensor([number in (2, 11) for number in range(count)])
     content = torch.where(painted[:, None, None, None], 0.0, latents[0])
     ids = torch.tensor(token_ids(tokenizer, ["neon edges"] * count))
-    return PairBatch(pictures[0], pictures[1], content, latents[1], latents[2], ids, painted)
+    return PairBatch(pictures[0], pictures[1], content, latents[1], latents[2], ids, torch.full((count,), -1), painted)
 
 
 def test_the_learning_rate_warms_up_stays_and_declines_to_two_hundredths() -> None:
@@ -74,20 +74,6 @@ def test_a_few_steps_of_the_denoiser_lower_a_fixed_loss_and_only_unet_and_decode
     finished = training.finished_autoencoder()
     assert same(finished.encoder, encoder.encoder) and same(finished.decoder, training.average.decoder)
     assert not same(finished.decoder, encoder.decoder) and not same(training.average.unet, training.network.unet)
-
-
-def test_windows_of_estimates_and_of_wanted_pictures_lie_at_the_same_places(
-    begun_denoiser: Callable[[], DenoiserTraining], tiny_scale: Scale
-) -> None:
-    training = begun_denoiser()
-    training.scale = replace(tiny_scale, window=tiny_scale.side // 2)
-    cells = tiny_scale.side // 8
-    latents = torch.arange(5.0 * cells * cells).reshape(5, 1, cells, cells)
-    pictures = nn.functional.interpolate(latents, scale_factor=8).remainder(256).byte().permute(0, 2, 3, 1)
-    found = [training._windows(latents, pictures) for _ in range(2)]
-    for some, shown in found:
-        assert some.shape[2] == cells // 2 and torch.equal(shown[:, ::8, ::8, 0], some[:, 0].remainder(256).byte())
-    assert not torch.equal(found[0][0], found[1][0]), "always the same window"
 
 
 def test_a_finished_network_learns_by_smaller_steps_and_from_pictures_at_once(
@@ -147,7 +133,7 @@ def test_a_denoiser_that_knows_the_answer_loses_nothing_and_its_pictures_are_com
         return ((shown(latents) + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
     content, target = pairs.content.clamp(-1, 1), pairs.target.clamp(-1, 1)
-    pairs = PairBatch(pictures(content), pictures(target), content, target, pairs.noise, pairs.ids, pairs.painted)
+    pairs = replace(pairs, contents=pictures(content), targets=pictures(target), content=content, target=target)
     kept: dict[str, torch.Tensor] = {}
     known: dict[int, torch.Tensor] = {}
     real = denoising.Batch
@@ -186,9 +172,7 @@ def test_a_texture_without_a_photo_is_steady_as_it_is(
 ) -> None:
     """It has no photo that could move: from the same noise comes the same picture."""
     training, pairs = begun_denoiser(), planted_pairs(tiny_scale, tokenizer)
-    painted = PairBatch(
-        pairs.contents, pairs.targets, 0 * pairs.content, pairs.target, pairs.noise, pairs.ids, torch.ones_like(pairs.painted)
-    )
+    painted = replace(pairs, content=0 * pairs.content, painted=torch.ones_like(pairs.painted))
     texts, directions = training.network.texts(pairs.ids), torch.zeros(LATENTS, 3)
     assert float(training._unsteadiness(painted, texts, directions)[0].detach()) == pytest.approx(0, abs=1e-5)
     assert training._unsteadiness(painted, texts, directions)[1].item() == 0, "nothing is wanted from a photo that is not there"
@@ -207,7 +191,7 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
     contents = ((smooth.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1)
     content = smooth.new_zeros(2, LATENTS, 64, 64)
     content[:, :3] = contents.permute(0, 3, 1, 2) / 127.5 - 1
-    moving = PairBatch(contents, contents, content, content, content, pairs.ids[:2], torch.zeros(2, dtype=torch.bool))
+    moving = PairBatch(contents, contents, content, content, content, pairs.ids[:2], pairs.alone[:2], torch.zeros(2, dtype=torch.bool))
 
     def encoded(_: object, pictures: torch.Tensor) -> torch.Tensor:
         return torch.cat([pictures, torch.zeros(len(pictures), LATENTS - 3, 64, 64)], dim=1)
@@ -251,7 +235,7 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
     loud = training._unsteadiness(moving, texts, 0 * lamp)[0].item()
     assert loud == pytest.approx(3 * values[0], rel=0.01), "a picture that shouts is not steadier for it"
     training.network.unet.gain = 1.0  # type: ignore[assignment]
-    elsewhere = PairBatch(contents, contents, content, content + 0.5, content, moving.ids, moving.painted)
+    elsewhere = replace(moving, target=content + 0.5)
     monkeypatch.setattr(torch, "rand", lambda *size, **given: torch.zeros(*size))  # the second stands at 0.3, the first at 1
     astray = (0.5**2 + 0.15**2) / 2 + 0.5 * (0.5 + 0.15) / 2  # of latents, and of pictures, which show half of it
     assert training._unsteadiness(elsewhere, texts, lamp)[1].item() == pytest.approx(astray, rel=1e-4)

@@ -1,4 +1,4 @@
-"""The inversion: recipes in turn, what the text encoder says, and shifts that learn what their concepts look like while all else stands."""
+"""The inversion: what the text encoder says, and shifts that learn what their concepts look like while all else stands."""
 
 import copy
 from collections.abc import Callable
@@ -10,8 +10,9 @@ import pytest
 import torch
 from embedded import inversion as module
 from embedded.concepts import Concept
-from embedded.inversion import EachInTurn, Inversion, PaintedStyles, learned_shifts, plain_ids, plain_texts
+from embedded.inversion import Inversion, PaintedStyles, learned_shifts, plain_ids, plain_texts
 from embedded.networks import LATENTS, TEXT_WIDTH
+from embedded.recipes import EachInTurn
 from embedded.tokenizer import token_ids
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -22,16 +23,6 @@ CPU = torch.device("cpu")
 def begun(tmp_path: Path, painted_styles: Callable[[], PaintedStyles], tokenizer: CLIPTokenizer) -> Callable[[], Inversion]:
     """Begins the run in a work folder, or takes it up again."""
     return lambda: Inversion(tmp_path, painted_styles(), tokenizer=tokenizer, seed=1)
-
-
-def test_every_concept_but_tags_is_met_once_a_round_in_an_order_of_its_own(few_concepts: list[Concept]) -> None:
-    many = [*few_concepts, *[Concept(f"painting/{n}", [str(n)], vector=np.ones(100, np.float32)) for n in range(30)]]
-    book, generator = EachInTurn(many), np.random.default_rng(1)
-    rounds = [[book.drawn(generator) for _ in range(len(many) - 1)] for _ in range(2)]
-    for recipes in rounds:
-        assert sorted(recipe.first for recipe in recipes) == [n for n in range(len(many)) if n != 3]
-        assert all(recipe.row()[1:] == [-1, -1, -1, -1, -1] for recipe in recipes), "only one thing is asked for, on a photo"
-    assert rounds[0] != rounds[1]
 
 
 def test_plain_texts_are_what_the_encoder_says_of_name_and_prompt(
@@ -77,7 +68,7 @@ def test_an_inversion_goes_on_from_its_checkpoint_exactly(begun: Callable[[], In
     assert (again.step, again.seconds) == (1, 12.0)
     for each in (first, again):
         each.styles.seed(5)
-        each.styles.artist.book = EachInTurn(each.styles.finisher.concepts)  # type: ignore[assignment]
+        each.styles.artist.book = EachInTurn(each.styles.finisher.concepts)
         each.one_step(3)
     assert torch.equal(first.shifts, again.shifts)
     assert all(torch.equal(a, b) for a, b in zip(first.styles.distance.buffers(), again.styles.distance.buffers(), strict=True))

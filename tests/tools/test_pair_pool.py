@@ -79,6 +79,7 @@ def test_a_batch_keeps_together_what_belongs_together(toy_concepts: list[Concept
     shade = (numbers / 127.5 - 1)[:, None, None, None].expand(-1, LATENTS, 2, 2)
     torch.testing.assert_close(batch.content, torch.where(numbers[:, None, None, None] == 24, 0.0, shade), atol=1e-3, rtol=0)
     torch.testing.assert_close(batch.target, -shade, atol=1e-3, rtol=0)
+    assert batch.alone.dtype == torch.int64 and torch.equal(batch.alone, torch.where(batch.painted, -1, 0))
     assert torch.equal(batch.noise, numbers[:, None, None, None].float().expand(-1, LATENTS, 2, 2))
     ways = (batch.ids - numbers[:, None]) / 1000
     assert batch.ids.dtype == torch.int64 and bool((ways == ways[:, :1]).all()) and set(ways[:, 0].tolist()) == {0.0, 1.0}
@@ -102,6 +103,9 @@ def test_tags_and_mixtures_are_drawn_more_rarely(toy_concepts: list[Concept], pl
     counts = np.bincount(pool.batch(20_000).contents[:, 0, 0, 0].numpy(), minlength=8) / 20_000
     weights = np.array([1, 1, 1, RARE, RARE, RARE, 1, 1])
     np.testing.assert_allclose(counts, weights / weights.sum(), atol=0.012)  # about four standard deviations
+    batch = pool.batch(500)
+    alone = torch.tensor([0, 1, tags - 1, -1, -1, -1, -1, 2])
+    assert torch.equal(batch.alone, alone[batch.contents[:, 0, 0, 0].long()]), "one look or style, on a photo as it is"
 
 
 def test_pictures_are_one_photo_to_four_looks(toy_concepts: list[Concept], planted_teacher: Any) -> None:

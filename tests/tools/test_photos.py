@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from embedded.artist import ArtistMaker
+from embedded.artist import OTHERS, ArtistMaker
 from embedded.looks import DRAWN
 from embedded.photos import SIDE, decoded_photos, random_crop, relit
+from embedded.recipes import EachInTurn, RecipeBook
 from embedded.tones import vivid
 
 Picture = npt.NDArray[np.uint8]
@@ -104,3 +105,6 @@ def test_an_artist_of_a_data_folder_draws_its_looks_its_styles_and_its_photos(da
     assert np.array_equal(artist.photos, decoded_photos(data, work)) and artist.writer.extra
     pairs = artist.drawn(2, np.random.default_rng(1))
     assert pairs.contents.shape == (2, 64, 64, 3)
+    assert isinstance(artist.book, RecipeBook)
+    in_turn = ArtistMaker(data=data, work=work, side=64, in_turn=True)().book
+    assert isinstance(in_turn, EachInTurn) and in_turn.share == OTHERS and in_turn.others is not None

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from embedded.concepts import LEFT_OUT, NAMED, UNNAMED, WORDS, Concept, keyed_rows, ordinary_words, plain_name, tidy, written_phrases
 from embedded.palettes import COLOUR_NAMES, COLOURS, TONES
-from embedded.recipes import COLOURED, KIND_SHARES, MIXED, PAINTED, STYLE_WIDTH, TONED, Recipe, RecipeBook
+from embedded.recipes import COLOURED, KIND_SHARES, MIXED, PAINTED, STYLE_WIDTH, TONED, EachInTurn, Recipe, RecipeBook
 from embedded.style_teacher import StyleTable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +157,18 @@ def test_recipes_repeat_by_seed_and_come_in_their_shares(book: RecipeBook) -> No
     looks = np.mean([book.concepts[recipe.first].kind == "look" for recipe in recipes])
     assert abs(looks - KIND_SHARES["look"] / (KIND_SHARES["look"] + KIND_SHARES["named"])) < 0.04
     assert all(recipe.colours[0] != recipe.colours[1] for recipe in recipes if recipe.colours[0] >= 0)
+
+
+def test_every_concept_but_tags_is_met_once_a_round_in_an_order_of_its_own(few_concepts: list[Concept]) -> None:
+    many = [*few_concepts, *[Concept(f"painting/{n}", [str(n)], vector=np.ones(100, np.float32)) for n in range(30)]]
+    book, generator = EachInTurn(many), np.random.default_rng(1)
+    rounds = [[book.drawn(generator) for _ in range(len(many) - 1)] for _ in range(2)]
+    for recipes in rounds:
+        assert sorted(recipe.first for recipe in recipes) == [n for n in range(len(many)) if n != 3]
+        assert all(recipe.row()[1:] == [-1, -1, -1, -1, -1] for recipe in recipes), "only one thing is asked for, on a photo"
+    assert rounds[0] != rounds[1]
+    mixed = EachInTurn(many, others=RecipeBook(many), share=0.3)
+    drawn = [mixed.drawn(generator) for _ in range(4000)]
+    strange = np.mean([recipe.row()[1:] != [-1, -1, -1, -1, -1] for recipe in drawn])
+    assert strange == pytest.approx(0.3 * (MIXED + COLOURED + TONED + PAINTED), abs=0.025)
+    assert {recipe.first for recipe in drawn} == set(range(len(many))), "tags come from the others"

@@ -16,6 +16,7 @@ CURVE_ROWS = 8
 CURVES = {
     "denoiser": {"latent": "latent error", "one_step": "one step from noise", "places": "features", "textures": "texture"},
     "inversion": {"style": "style distance", "pixels": "pixels"},
+    "styling": {"contrast": "cross entropy of styles", "told": "nearest to their own of all styles", "places": "features"},
 }
 HERE = Path(__file__).parent
 
@@ -80,7 +81,7 @@ def read_record(path: Path) -> list[dict[str, float]]:
 def stage_table(work: Path) -> str:
     """Steps, minutes and last figures (means over the last tenth) of each stage."""
     lines = ["| stage | steps | minutes | at the end |", "|---|---|---|---|"]
-    for stage in ("text", "autoencoder", "denoiser", "inversion", "tuning", "polish"):
+    for stage in ("text", "autoencoder", "denoiser", "inversion", "tuning", "styling", "polish"):
         rows = read_record(work / f"{stage}.csv")
         if not rows:
             continue

@@ -16,7 +16,7 @@ from .averaging import update_average
 from .captured import Captured, adam, set_rate
 from .conditioned import Conditioned
 from .critics import Comparison, PictureCritics
-from .denoiser_batch import Batch, wide, windows
+from .denoiser_batch import Batch, random_windows, wide
 from .finishing import signed
 from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
@@ -179,25 +179,10 @@ class DenoiserTraining:
         rebuilt = slice(len(x0) - self.scale.rebuilt, len(x0))
         latents = torch.cat([*(estimates[rows] for rows in chosen), pairs.target[rebuilt]])
         wanted = torch.cat([*(batch.pictures[rows] for rows in chosen), pairs.targets[rebuilt]])
-        latents, wanted = self._windows(latents, wanted)
+        latents, wanted = random_windows([latents, wanted], self.scale.side, self.scale.window, self.generator)
         made = decoded(self.network.decoder, latents)
         wanted = signed(wanted)
         return self.critics.compare(made, wanted, adversarial=adversarial)
-
-    def _windows(self, *tensors: Tensor) -> list[Tensor]:
-        """The same random window of each sample, out of latents [B, C, h, w] and uint8 pictures [B, H, W, 3]."""
-        free = (self.scale.side - self.scale.window) // 8 + 1
-        if free == 1:
-            return list(tensors)
-        corners = torch.randint(free, (len(tensors[0]), 2), device=self.device, generator=self.generator)
-        cells = self.scale.window // 8
-        found = []
-        for tensor in tensors:
-            if tensor.dtype == torch.uint8:
-                found.append(windows(tensor.permute(0, 3, 1, 2), 8 * corners, self.scale.window).permute(0, 2, 3, 1))
-            else:
-                found.append(windows(tensor, corners, cells))
-        return found
 
     def _unsteadiness(self, pairs: PairBatch, texts: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """How unlike the picture of a moved photo is to the moved picture of the photo, from the same noise, as in a stream; and how far
@@ -206,7 +191,8 @@ class DenoiserTraining:
         """
         rows = slice(0, self.scale.moved)
         count = self.scale.moved
-        own, target, contents = self._windows(pairs.content[rows], pairs.target[rows], pairs.contents[rows])
+        parts = [pairs.content[rows], pairs.target[rows], pairs.contents[rows]]
+        own, target, contents = random_windows(parts, self.scale.side, self.scale.window, self.generator)
         photos = signed(contents)
         motions = small_motions(count, generator=self.generator)
         motions = torch.where(wide(pairs.painted[rows])[..., 0], torch.eye(2, 3, device=self.device), motions)  # no photo, no motion

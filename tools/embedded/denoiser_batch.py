@@ -37,6 +37,21 @@ class Batch:
         self.content = torch.where(wide(pairs.painted), 0.0, pairs.content + grain)
 
 
+def random_windows(tensors: list[Tensor], side: int, window: int, generator: torch.Generator) -> list[Tensor]:
+    """The same random part of `window` pixels of each sample, out of latents [B, C, h, w] and uint8 pictures [B, side, side, 3]."""
+    free, cells = (side - window) // 8 + 1, window // 8
+    if free == 1:
+        return tensors
+    corners = torch.randint(free, (len(tensors[0]), 2), device=tensors[0].device, generator=generator)
+    found = []
+    for tensor in tensors:
+        if tensor.dtype == torch.uint8:
+            found.append(windows(tensor.permute(0, 3, 1, 2), 8 * corners, window).permute(0, 2, 3, 1))
+        else:
+            found.append(windows(tensor, corners, cells))
+    return found
+
+
 def windows(pictures: Tensor, corners: Tensor, side: int) -> Tensor:
     """[B, C, side, side] of pictures [B, C, H, W], each from its own corner, of `corners` int64 [B, 2]."""
     along = torch.arange(side, device=pictures.device)

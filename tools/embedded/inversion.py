@@ -6,7 +6,6 @@ Here that is one vector, added to the text encoder's output at every place. The 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from .latents import decoded, encoded
 from .networks import TEXT_WIDTH
 from .pairs import DrawnPairs, PairArtist
 from .perceptual import PerceptualLoss
-from .recipes import Recipe
+from .recipes import EachInTurn
 from .record import TrainingRecord
 from .style_distance import StyleDistance
 from .tokenizer import token_ids
@@ -34,22 +33,6 @@ PLAIN_PHRASES = 2  # of each concept: its name and its prompt
 LEARNING_RATE = 0.05  # of unit spread, at most, each time a concept is met
 PIXELS = 0.5  # weight of pixels beside style
 NOTE_STEPS, CHECKPOINT_STEPS = 10, 100
-
-
-@dataclass
-class EachInTurn:
-    """Recipes of one concept on a photo: every concept but tags, in a random order, then all again in another."""
-
-    concepts: Sequence[Concept]
-
-    def __post_init__(self) -> None:
-        self._left: list[int] = []
-
-    def drawn(self, generator: np.random.Generator) -> Recipe:
-        """The next recipe."""
-        if not self._left:
-            self._left = list(generator.permutation([n for n, concept in enumerate(self.concepts) if concept.kind != "tags"]))
-        return Recipe(int(self._left.pop()))
 
 
 def plain_ids(tokenizer: CLIPTokenizer, concepts: Sequence[Concept]) -> Tensor:
@@ -81,7 +64,7 @@ class PaintedStyles:
         self.device = finisher.device
         self.network, self.autoencoder = network.requires_grad_(False).eval(), autoencoder.requires_grad_(False)
         self.artist, self.finisher = artist, finisher
-        self.artist.book = EachInTurn(finisher.concepts)  # type: ignore[assignment]  # all that an artist asks of a book
+        self.artist.book = EachInTurn(finisher.concepts)
         self.eye = PerceptualLoss().to(self.device)
         self.distance = StyleDistance(self.eye.channels).to(self.device)
 

@@ -22,7 +22,8 @@ RARE = 0.3  # how often tags and mixtures are taken up beside named styles and l
 class PairBatch:
     """B pairs on the device: `contents`, `targets` uint8 [B, S, S, 3]; `content`, `target` their latents float32 [B, C, h, w].
 
-    ids: int64 [B, 32], a prompt each. painted: bool [B], textures without a photo, whose `content` is 0 and whose start is `noise`.
+    ids: int64 [B, 32], a prompt each. alone: int64 [B], the number of the one look or style that is asked for, on a photo as it is, or -1.
+    painted: bool [B], textures without a photo, whose `content` is 0 and whose start is `noise`.
     """
 
     contents: Tensor
@@ -31,6 +32,7 @@ class PairBatch:
     target: Tensor
     noise: Tensor
     ids: Tensor
+    alone: Tensor
     painted: Tensor
 
 
@@ -54,6 +56,7 @@ class PairPool:
         shape = (capacity if autoencoder is not None else 0, LATENTS, cells, cells)
         self._content, self._target, self._noise = (torch.empty(shape, dtype=torch.float16, device=self.device) for _ in range(3))
         self._ids = torch.empty(capacity, PROMPTS, MAX_TOKENS, dtype=torch.int16, device=self.device)
+        self._alone = torch.full((capacity,), -1, dtype=torch.int32, device=self.device)
         self._painted = torch.zeros(capacity, dtype=torch.bool, device=self.device)
         self._weights = torch.zeros(capacity, device=self.device)
         self._tags = np.array([concept.kind == "tags" for concept in finisher.concepts])
@@ -77,6 +80,8 @@ class PairPool:
             self._noise[rows] = on_device(pairs.noise, self.device)
         self._contents[rows], self._targets[rows], self._painted[rows] = contents, targets, painted
         self._ids[rows] = on_device(pairs.ids, self.device)
+        only = (pairs.recipes[:, 1:] < 0).all(axis=1) & ~self._tags[pairs.recipes[:, 0]]
+        self._alone[rows] = on_device(np.where(only, pairs.recipes[:, 0], -1).astype(np.int32), self.device)
         rare = self._tags[pairs.recipes[:, 0]] | (pairs.recipes[:, 1] >= 0)
         self._weights[rows] = on_device(np.where(rare, RARE, 1.0).astype(np.float32), self.device)
         self.added += number
@@ -96,6 +101,7 @@ class PairPool:
             target=self._target[rows].float(),
             noise=self._noise[rows].float(),
             ids=self._ids[rows, which].long(),
+            alone=self._alone[rows].long(),
             painted=self._painted[rows],
         )
 

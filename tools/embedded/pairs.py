@@ -13,7 +13,7 @@ from .concepts import Concept
 from .networks import LATENTS
 from .photos import random_crop
 from .prompts import PromptWriter
-from .recipes import Recipe, RecipeBook
+from .recipes import EachInTurn, Recipe, RecipeBook
 from .tokenizer import token_ids
 from .tones import Picture
 
@@ -68,7 +68,7 @@ class PairArtist:
         side: int,
     ) -> None:
         self.concepts, self.photos = concepts, photos
-        self.book = RecipeBook(concepts)
+        self.book: RecipeBook | EachInTurn = RecipeBook(concepts)
         self.writer, self.tokenizer, self.side = writer, tokenizer, side
 
     def drawn(self, count: int, generator: np.random.Generator) -> DrawnPairs:

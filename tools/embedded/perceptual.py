@@ -58,7 +58,7 @@ class PerceptualLoss(nn.Module):
         """Features of `wanted` and of `made`, each channel at unit spread, and the two losses of `forward`."""
         with torch.no_grad():
             right = [feature.float() for feature in self.features(wanted)]
-        spreads = [feature.std(dim=(0, 2, 3), keepdim=True) + 1e-3 for feature in right]
+        spreads = [channel_spread(feature) for feature in right]
         right = [feature / spread for feature, spread in zip(right, spreads, strict=True)]
         mine = [feature.float() / spread for feature, spread in zip(self.features(made), spreads, strict=True)]
         places, textures = made.new_zeros((), dtype=torch.float32), made.new_zeros((), dtype=torch.float32)
@@ -72,6 +72,17 @@ class PerceptualLoss(nn.Module):
         """(difference of features place by place, difference of their statistics), each about 1 for unlike pictures."""
         _, _, places, textures = self.compared(made, wanted)
         return places, textures
+
+
+def places_apart(made: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """Mean difference of features [B, C, h, w] place by place, each channel in units of its spread over the wanted ones."""
+    apart = [F.l1_loss(m / spread, w / spread) for m, w, spread in zip(made, wanted, map(channel_spread, wanted), strict=True)]
+    return torch.stack(apart).mean()
+
+
+def channel_spread(feature: Tensor) -> Tensor:
+    """[1, C, 1, 1]: standard deviation of every channel of [B, C, h, w] over the batch and the places; a little more than 0."""
+    return feature.float().std(dim=(0, 2, 3), keepdim=True) + 1e-3
 
 
 def covariance(features: Tensor) -> Tensor:

@@ -146,9 +146,7 @@ class Polish:
         torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
         self.path.with_suffix(".partial").replace(self.path)
 
-    def run(
-        self, contents: Tensor, texts: Tensor, empty: Tensor, moving: MovingPhotos, *, batch: int, pairs: int, minutes: float
-    ) -> None:
+    def run(self, contents: Tensor, texts: Tensor, empty: Tensor, moving: MovingPhotos, *, batch: int, pairs: int, minutes: float) -> None:
         """Polish until `minutes` in all are used up; `batch` photos and `pairs` moving ones a step."""
         with TrainingRecord(self.work / "polish.csv", title="polish", budget_seconds=60 * minutes, spent_seconds=self.seconds) as record:
             while record.fraction < 1.0:
@@ -172,9 +170,7 @@ def crops_of(photos: np.ndarray, count: int, *, side: int, generator: np.random.
 
 
 @torch.no_grad()
-def photo_latents(
-    photos: np.ndarray, autoencoder: AutoencoderTiny, *, count: int, side: int, seed: int, device: torch.device
-) -> Tensor:
+def photo_latents(photos: np.ndarray, autoencoder: AutoencoderTiny, *, count: int, side: int, seed: int, device: torch.device) -> Tensor:
     """Latents float32 [count, C, side / 8, side / 8] of random crops of `photos` [N, 256, 256, 3]."""
     generator = np.random.default_rng(seed)
     return torch.cat([encoded(autoencoder, crops) for crops in crops_of(photos, count, side=side, generator=generator, device=device)])

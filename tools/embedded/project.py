@@ -30,7 +30,7 @@ from .tokenizer import token_ids
 from .trained import trained_autoencoder
 
 # of --minutes
-SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.45, "inversion": 0.1, "tuning": 0.05, "polish": 0.05}
+SHARES = {"text": 0.15, "autoencoder": 0.2, "denoiser": 0.35, "inversion": 0.1, "tuning": 0.05, "styling": 0.1, "polish": 0.05}
 FIRST_PAIRS = 0.05  # share of the pool that is filled before training begins
 console = Console()
 
@@ -74,10 +74,18 @@ class Project:
 
     @cached_property
     def room(self) -> DrawingRoom:
-        """Where pairs are drawn, for all stages of this run."""
+        """Where pairs are drawn, for all stages of this run but the styling."""
+        return self._room(in_turn=False)
+
+    @cached_property
+    def room_in_turn(self) -> DrawingRoom:
+        """Where pairs of every look in turn are drawn."""
+        return self._room(in_turn=True)
+
+    def _room(self, *, in_turn: bool) -> DrawingRoom:
         options = self.options
         decoded_photos(options.data, options.work)
-        maker = ArtistMaker(data=options.data, work=options.work, side=self.scale.side)
+        maker = ArtistMaker(data=options.data, work=options.work, side=self.scale.side, in_turn=in_turn)
         layout = Layout(count=self.scale.drawn, side=self.scale.side)
         return self.closing.enter_context(DrawingRoom(maker, layout=layout, processes=self.processes, seed=options.seed))
 

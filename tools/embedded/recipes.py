@@ -1,7 +1,7 @@
 """What a training picture shows, as numbers: one or two concepts, colours, light, or a texture made from noise alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,26 @@ class RecipeBook:
         else:
             code[STYLE_WIDTH + self.looks.index(number)] = 4.0  # outweighs the unit variance of the style numbers
         return code
+
+
+@dataclass
+class EachInTurn:
+    """Recipes of one concept on a photo: every concept but tags, in a random order, then all again in another. With `others`, a share of
+    the recipes comes from there.
+    """
+
+    concepts: Sequence[Concept]
+    others: RecipeBook | None = None
+    share: float = 0.0
+    _left: list[int] = field(default_factory=list)
+
+    def drawn(self, generator: np.random.Generator) -> Recipe:
+        """The next recipe."""
+        if self.others is not None and generator.random() < self.share:
+            return self.others.drawn(generator)
+        if not self._left:
+            self._left = list(generator.permutation([n for n, concept in enumerate(self.concepts) if concept.kind != "tags"]))
+        return Recipe(int(self._left.pop()))
 
 
 def style_codes(concepts: Sequence[Concept]) -> npt.NDArray[np.float32]:

@@ -14,18 +14,21 @@ from .inversion import Inversion, PaintedStyles, learned_shifts, plain_ids, plai
 from .looks import RECOMMENDED
 from .meaning import SentenceTeacher
 from .networks import parameter_count
+from .perceptual import PerceptualLoss
 from .photos import decoded_photos
 from .plots import plot_losses
 from .polish import Polish, moving_photos, photo_latents
 from .project import SHARES, Project, console
 from .prompts import PromptWriter
+from .style_contrast import wanted_styles
+from .styling import Styling
 from .text import ExampleTable, TextTraining, tokenizer_texts
 from .text_examples import ExampleWriter, words_by_concept, written_examples
 from .tokenizer import token_ids, train_tokenizer
-from .trained import polished_unet, tuned_text_encoder
+from .trained import polished_unet, styled_unet, tuned_text_encoder
 from .tuning import Readout, TextTuning, plain_readouts
 
-STAGES = ("data", "text", "autoencoder", "denoiser", "inversion", "tuning", "polish", "export", "card")
+STAGES = ("data", "text", "autoencoder", "denoiser", "inversion", "tuning", "styling", "polish", "export", "card")
 MERGES = 12_000
 
 
@@ -104,10 +107,22 @@ class Stages(Project):
             examples = written_examples(writer, count=count, processes=self.processes, seed=seed)
         tuning.run(examples, batch=self.scale.tuned, minutes=self.minutes("tuning"), seed=options.seed)
 
+    def styling(self) -> None:
+        """The denoiser taught by the style of its pictures, told by the tuned text encoder."""
+        options, room, training = self.options, self.room_in_turn, self.denoiser_training()
+        network = training.average
+        network.text_encoder = tuned_text_encoder(options.work, network.text_encoder)
+        eye = PerceptualLoss().to(self.device)
+        with console.status("looking at every style"):
+            contrast = wanted_styles(options.work / "styles.pt", self.artist(), self.finisher(), eye, seed=options.seed)
+        styling = Styling(options.work, network, contrast, eye, empty=training.empty, device=self.device, seed=options.seed)
+        styling.run(self.pairs(room, training.autoencoder), batch=self.scale.styled, minutes=self.minutes("styling"))
+
     def polish(self) -> None:
         """The denoiser taught by its own one-step pictures what strengths below 1 are."""
         options, training, tokenizer = self.options, self.denoiser_training(), self.tokenizer()
         network = training.average
+        network.unet = styled_unet(options.work, network.unet)
         network.text_encoder = tuned_text_encoder(options.work, network.text_encoder)
         crops = {"count": self.scale.polish_photos, "side": self.scale.side, "seed": options.seed, "device": self.device}
         photos = decoded_photos(options.data, options.work)

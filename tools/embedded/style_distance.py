@@ -7,8 +7,6 @@ numbers hardly differ from style to style; divided by their spread over the want
 import torch
 from torch import Tensor, nn
 
-from .perceptual import covariance
-
 DECAY = 0.99  # of the running spread, a batch
 SMALL = 0.05  # of a group's typical spread: keeps numbers that hardly vary from being blown up
 STEEPEST = 1e-4  # a covariance below which its root is nearly straight
@@ -16,12 +14,14 @@ STEEPEST = 1e-4  # a covariance below which its root is nearly straight
 
 def style_statistics(features: Tensor) -> list[Tensor]:
     """Channel means and deviations [B, 2 C], and signed roots of the covariances [B, C (C + 1) / 2], of features [B, C, h, w]."""
-    matrix = covariance(features)
+    places = features.permute(0, 2, 3, 1).flatten(1, 2)  # channels last, as they lie in memory: no copy
+    means = places.mean(dim=1)
+    matrix = torch.bmm(places.transpose(1, 2), places) / places.shape[1] - means[:, :, None] * means[:, None, :]
     deviations = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-8).sqrt()
     rows, columns = torch.triu_indices(matrix.shape[1], matrix.shape[1], device=matrix.device)
     upper = matrix[:, rows, columns]
     roots = upper.sign() * ((upper.abs() + STEEPEST).sqrt() - STEEPEST**0.5)
-    return [torch.cat([features.mean(dim=(2, 3)), deviations], dim=1), roots]
+    return [torch.cat([means, deviations], dim=1), roots]
 
 
 class StyleDistance(nn.Module):

@@ -19,11 +19,19 @@ def trained_autoencoder(work: Path, start: Path | None) -> AutoencoderTiny:
     return network.float().eval().requires_grad_(False)
 
 
+def styled_unet(work: Path, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The denoiser that the polish begins with: the styled one if there is one, else `unet`, whose weights become these."""
+    return _left(work / "styled.pt", unet)
+
+
 def polished_unet(work: Path, unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """The denoiser that ships: the polished one if there is one, else `unet`, whose weights become these."""
-    polished = work / "polished.pt"
-    if polished.exists():
-        unet.load_state_dict(torch.load(polished, map_location=unet.device, weights_only=True)["average"])
+    return _left(work / "polished.pt", styled_unet(work, unet))
+
+
+def _left(path: Path, unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    if path.exists():
+        unet.load_state_dict(torch.load(path, map_location=unet.device, weights_only=True)["average"])
     return unet
 
 

@@ -1,0 +1,144 @@
+"""The finished denoiser taught by the pictures it paints: their style shall be told from all others.
+
+Its one-step pictures, and those of a second step that goes on from them, are compared with the wanted ones by `StyleContrast`,
+`StyleDistance`, features place by place and pixels. A frozen copy says what strengths below 1 and the empty prompt show: that stays.
+"""
+
+import copy
+import math
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import flow
+from .averaging import update_average
+from .captured import Captured, adam, set_rate
+from .conditioned import Conditioned
+from .critics import picture_loss
+from .denoiser_batch import JITTER, wide
+from .finishing import signed
+from .latents import decoded
+from .pair_pool import PairBatch, PairPool
+from .perceptual import PerceptualLoss, places_apart
+from .record import TrainingRecord
+from .style_contrast import StyleContrast
+from .style_distance import StyleDistance
+
+LEARNING_RATE = 1e-4
+STYLE, PLACES, PIXELS = 0.3, 0.5, 0.5  # weights of the losses beside the contrast
+KEPT = 10.0  # weight of the latents that shall stay
+FEW = 5  # one in so many pictures goes on to a second step, and as many are kept
+UNPROMPTED = 0.25  # of the kept ones have the empty prompt
+RENEW_STEPS = 2  # new pairs come in every so many steps
+NOTE_STEPS, CHECKPOINT_STEPS = 10, 100
+
+
+class Styling:
+    """State of one run that can be stopped and taken up again from its checkpoint. `network`: averaged, as it left its training.
+
+    contrast: over all looks. empty: token ids [32] of the empty prompt.
+    """
+
+    def __init__(self, work: Path, network: Conditioned, contrast: StyleContrast, eye: PerceptualLoss, *, empty: Tensor,
+        device: torch.device, seed: int) -> None:  # fmt: skip
+        self.path, self.work, self.device = work / "styled.pt", work, device
+        self.contrast, self.eye, self.empty = contrast, eye, empty.to(device)
+        self.frozen = network.requires_grad_(False).eval()
+        self.network = copy.deepcopy(network)
+        self.network.unet.requires_grad_(True)
+        self.average = copy.deepcopy(network.unet)
+        self.distance = StyleDistance(self.eye.channels).to(device)
+        self.optimizer = adam(self.network.unet.parameters(), rate=LEARNING_RATE, betas=(0.9, 0.99), decay=0.0, device=device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.step, self.seconds = 0, 0.0
+        self._learn: Captured | None = None
+        if self.path.exists():
+            state = torch.load(self.path, map_location=device, weights_only=True)
+            self.network.unet.load_state_dict(state["unet"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.distance.load_state_dict(state["distance"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.generator.manual_seed(seed + self.step)
+
+    def one_step(self, pairs: PairBatch, directions: Tensor) -> dict[str, Tensor]:
+        """One step; the losses. directions [C, 3]: how latents change with colour, for the seed's light."""
+        if self._learn is None:
+            self._learn = Captured(self._one_step, generator=self.generator)
+        texts = self.network.texts(torch.cat([pairs.ids, self.empty[None]]))
+        values = self._learn(texts, directions, *(getattr(pairs, field.name) for field in fields(pairs)))
+        update_average(self.average, self.network.unet, step=self.step, decay=0.99)
+        return values
+
+    def _one_step(self, texts: Tensor, directions: Tensor, *tensors: Tensor) -> dict[str, Tensor]:
+        """`texts` [B + 1, 32, width]: the prompts' and the empty one's; `tensors`: those of the pairs, in their order."""
+        pairs, few = PairBatch(*tensors), len(texts) // FEW
+        random = partial(torch.rand, generator=self.generator, device=self.device)
+        noise = torch.randn(pairs.content.shape, generator=self.generator, device=self.device)
+        noise = torch.where(wide(pairs.painted), pairs.noise, noise)
+        grain = torch.randn(noise.shape, generator=self.generator, device=self.device)
+        content = torch.where(wide(pairs.painted), 0.0, pairs.content + JITTER * wide(random(len(noise))) * grain)
+        light = wide(~pairs.painted) * flow.seed_light(noise, directions)
+        first = self._estimate(self.network, noise, content, noise.new_ones(len(noise)), texts[:-1])
+        # some go on to a second step, as a stream of two steps does, and beside them stand starts that shall stay what they are
+        plain = torch.cat([torch.zeros(few, dtype=torch.bool, device=self.device), random(few) < UNPROMPTED])
+        s = 0.1 + torch.where(plain, 0.9, 0.7) * random(2 * few)
+        text = torch.where(plain[:, None, None], texts[-1:], texts[: 2 * few])
+        begun = torch.cat([first[:few].detach(), content[few : 2 * few]])
+        x_s = flow.noisy(begun, noise[: 2 * few], s)
+        later = self._estimate(self.network, x_s, content[: 2 * few], s, text)
+        with torch.no_grad():
+            kept = self._estimate(self.frozen, x_s[few:], content[few : 2 * few], s[few:], text[few:])
+        both = (torch.cat([each, each[:few]]) for each in (light, pairs.targets, pairs.alone))
+        values = self._compared(torch.cat([first, later[:few]]), *both)
+        values["kept"] = (later[few:] - kept).square().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        pictures = STYLE * values["style"] + PLACES * values["places"] + PIXELS * values["pixels"]
+        (values["contrast"] + pictures + KEPT * values["kept"]).backward()
+        values["slope"] = nn.utils.clip_grad_norm_(self.network.unet.parameters(), 1.0)
+        self.optimizer.step()
+        return {name: value.detach() for name, value in values.items()}
+
+    def _compared(self, latents: Tensor, light: Tensor, targets: Tensor, alone: Tensor) -> dict[str, Tensor]:
+        """How unlike the pictures of `latents`, `light` taken off, are to `targets` uint8 [B, S, S, 3], showing looks `alone` [B]."""
+        wanted = signed(targets)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            made = decoded(self.network.decoder, latents - light)
+            mine = self.eye.features(made)
+            with torch.no_grad():
+                right = self.eye.features(wanted)
+            places = places_apart(mine, right)
+            contrast, told = self.contrast(mine, alone)
+            style = self.distance(mine, right)
+        return {"contrast": contrast, "told": told, "style": style, "places": places, "pixels": picture_loss(made, wanted)}
+
+    def _estimate(self, network: Conditioned, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            velocity = network(x_s, content, s, text)
+        return flow.denoised(x_s, velocity, s)
+
+    def save(self, seconds: float) -> None:
+        """Replace the checkpoint; its `average` counts."""
+        state = {"unet": self.network.unet.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"distance": self.distance.state_dict(), "step": self.step, "seconds": seconds}
+        torch.save(state, self.path.with_suffix(".partial"))
+        self.path.with_suffix(".partial").replace(self.path)
+
+    def run(self, pool: PairPool, *, batch: int, minutes: float) -> None:
+        """Learn until `minutes` in all are used up, `batch` pairs a step."""
+        directions = pool.colour_directions()
+        with TrainingRecord(self.work / "styling.csv", title="styling", budget_seconds=60 * minutes, spent_seconds=self.seconds) as record:
+            while record.fraction < 1.0:
+                if self.step % RENEW_STEPS == 0:
+                    pool.renew(wait=False)
+                share = min(1.0, (self.step + 1) / 30) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * record.fraction)))
+                set_rate(self.optimizer, LEARNING_RATE * share)
+                values = self.one_step(pool.batch(batch), directions)
+                self.step += 1
+                record.note_every(NOTE_STEPS, step=self.step, values=values)
+                if self.step % CHECKPOINT_STEPS == 0:
+                    self.save(record.spent_seconds)
+            self.save(record.spent_seconds)
