@@ -167,8 +167,12 @@ def test_every_concept_but_tags_is_met_once_a_round_in_an_order_of_its_own(few_c
         assert sorted(recipe.first for recipe in recipes) == [n for n in range(len(many)) if n != 3]
         assert all(recipe.row()[1:] == [-1, -1, -1, -1, -1] for recipe in recipes), "only one thing is asked for, on a photo"
     assert rounds[0] != rounds[1]
-    mixed = EachInTurn(many, others=RecipeBook(many), share=0.3)
-    drawn = [mixed.drawn(generator) for _ in range(4000)]
+
+
+def test_a_share_of_the_recipes_comes_from_another_book(toy_concepts: list[Concept]) -> None:
+    concepts = [*toy_concepts, Concept("tags/oil", ["oil"], vector=toy_concepts[-1].vector)]
+    book, generator = EachInTurn(concepts, others=RecipeBook(concepts), share=0.3), np.random.default_rng(1)
+    drawn = [book.drawn(generator) for _ in range(4000)]
     strange = np.mean([recipe.row()[1:] != [-1, -1, -1, -1, -1] for recipe in drawn])
     assert strange == pytest.approx(0.3 * (MIXED + COLOURED + TONED + PAINTED), abs=0.025)
-    assert {recipe.first for recipe in drawn} == set(range(len(many))), "tags come from the others"
+    assert {recipe.first for recipe in drawn} == set(range(len(concepts))), "tags come from the other book"
