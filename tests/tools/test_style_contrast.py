@@ -77,7 +77,7 @@ def test_the_wanted_styles_are_looked_at_once_and_kept(
 ) -> None:
     finisher, eye, path = Finisher(few_concepts, planted_teacher, CPU), PerceptualLoss(), tmp_path / "styles.pt"
     contrast = wanted_styles(path, few_artist(), finisher, eye, seed=1)
-    samples = torch.load(path, weights_only=True)
+    samples = torch.load(path, weights_only=True)["samples"]
     assert samples.shape[:2] == (3, ROUNDS) and contrast.rows.tolist() == [0, 1, 2, -1], "tags are no style of their own"
     seen = sum(planted_teacher.counts)
     again = wanted_styles(path, few_artist(), finisher, eye, seed=1)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .averaging import update_average
 from .captured import Captured, adam, set_rate
+from .checkpoint import replace_checkpoint
 from .critics import PictureCritics
 from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
@@ -78,8 +79,7 @@ class AutoencoderTraining:
             "step": self.step,
             "seconds": seconds,
         }
-        torch.save(state, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        replace_checkpoint(self.path, state)
 
     def one_step(self, picture: Tensor, *, adversarial: bool) -> dict[str, Tensor]:
         """One step on pictures [B, 3, H, W] in [-1, 1]; the losses and the PSNR in dB."""

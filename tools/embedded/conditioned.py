@@ -10,6 +10,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
+from . import flow
+
 PRECISION = torch.bfloat16  # of the UNet in a step; its weights are kept and learn in float32
 
 
@@ -41,6 +43,12 @@ class Conditioned(nn.Module):
         with torch.autocast(both.device.type, enabled=False), quickest_attention(both.device):
             found: Tensor = functional_call(self.unet, weights, (both.to(PRECISION), 1000.0 * s, text.to(PRECISION))).sample
         return found.float()
+
+    def estimate(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
+        """The picture's latent [B, C, h, w] that the network sees in x_s at noise s [B], with the UNet in PRECISION."""
+        with torch.autocast(x_s.device.type, torch.bfloat16):
+            velocity = self(x_s, content, s, text)
+        return flow.denoised(x_s, velocity, s)
 
 
 def quickest_attention(device: torch.device) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from . import flow
 from .averaging import update_average
 from .captured import Captured, adam, set_rate
+from .checkpoint import replace_checkpoint
 from .conditioned import Conditioned
 from .critics import Comparison, PictureCritics
 from .denoiser_batch import Batch, random_windows, wide
@@ -99,7 +100,6 @@ class DenoiserTraining:
 
     def save(self, seconds: float) -> None:
         """Replace the checkpoint."""
-        partial = self.path.with_suffix(".partial")
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -108,8 +108,7 @@ class DenoiserTraining:
             "step": self.step,
             "seconds": seconds,
         }
-        torch.save(state, partial)
-        partial.replace(self.path)
+        replace_checkpoint(self.path, state)
 
     def run(self, pool: PairPool, *, minutes: float, on_checkpoint: Callable[[], None]) -> None:
         """Train until `minutes` in all are used up."""
@@ -149,9 +148,7 @@ class DenoiserTraining:
         """`texts` [B + 1, 32, width]: the prompts' and the empty one's; `tensors`: those of the pairs, in their order."""
         pairs = PairBatch(*tensors)
         batch = Batch(pairs, texts[:-1], texts[-1:], directions, self.generator)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.network(batch.x_s, batch.content, batch.s, batch.texts)
-        x0 = flow.denoised(batch.x_s, velocity, batch.s)
+        x0 = self.network.estimate(batch.x_s, batch.content, batch.s, batch.texts)
         errors = (x0 - batch.wanted).square().mean(dim=(1, 2, 3))
         values = {"latent": errors.mean(), "one_step": errors[: len(errors) // 2].mean()}
         values |= {name: x0.new_full((), math.nan) for name in ("pixels", "places", "textures", "styles", "steady", "critic")}
@@ -207,9 +204,7 @@ class DenoiserTraining:
         s = 0.3 + 0.7 * torch.rand(count, device=self.device, generator=self.generator)
         s = torch.where(torch.arange(count, device=self.device) % 3 == 0, 1.0, s).repeat(2)
         x_s = flow.noisy(content, noise.repeat(2, 1, 1, 1), s)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.network(x_s, content, s, texts[rows].repeat(2, 1, 1))
-        x0 = flow.denoised(x_s, velocity, s) - light * wide(s)
+        x0 = self.network.estimate(x_s, content, s, texts[rows].repeat(2, 1, 1)) - light * wide(s)
         made = decoded(self.network.decoder, x0)
         earlier, later_made = made.chunk(2)
         wanted = flow.goal(own, target, torch.zeros_like(s[:count]), s[:count])

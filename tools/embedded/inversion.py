@@ -15,7 +15,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import flow
+from .checkpoint import replace_checkpoint
 from .concepts import Concept
 from .conditioned import Conditioned
 from .critics import picture_loss
@@ -79,9 +79,8 @@ class PaintedStyles:
         content = encoded(self.autoencoder, photos)
         noise = torch.randn(content.shape, generator=self.generator, device=self.device)
         level = torch.ones(len(content), device=self.device)
+        made = decoded(self.network.decoder, self.network.estimate(noise, content, level, text))
         with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.network(noise, content, level, text)
-            made = decoded(self.network.decoder, flow.denoised(noise, velocity, level))
             mine, right = self.eye.features(made), self.eye.features(wanted)
         return {"style": self.distance(mine, right), "pixels": picture_loss(made, wanted)}
 
@@ -118,8 +117,7 @@ class Inversion:
     def save(self, seconds: float) -> None:
         """Replace the checkpoint."""
         state = {"shifts": self.shifts.detach(), "optimizer": self.optimizer.state_dict(), "distance": self.styles.distance.state_dict()}
-        torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        replace_checkpoint(self.path, {**state, "step": self.step, "seconds": seconds})
 
     def run(self, *, batch: int, minutes: float) -> None:
         """Learn until `minutes` in all are used up."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from . import flow
 from .averaging import update_average
+from .checkpoint import replace_checkpoint
 from .conditioned import Conditioned
 from .denoiser_batch import JITTER, UNPROMPTED, wide
 from .finishing import on_device, signed
@@ -94,7 +95,7 @@ class Polish:
         content = batch.content + JITTER * wide(jitter * has_photo) * grain
         ones = torch.ones_like(level)
         with torch.no_grad():
-            finished = torch.where(wide(batch.plain), batch.content, self._estimate(self.frozen, noise, content, ones, batch.text))
+            finished = torch.where(wide(batch.plain), batch.content, self.frozen.estimate(noise, content, ones, batch.text))
         begins_at_one = kind < AT_ONE
         refined = (kind < AT_ONE + REFINED) | ~has_photo
         s = torch.where(begins_at_one, ones, 0.1 + 0.9 * level)
@@ -105,8 +106,8 @@ class Polish:
         rows = (refined & ~begins_at_one).nonzero()[:, 0]  # further steps refine as they did
         if len(rows):
             with torch.no_grad():
-                wanted[rows] = self._estimate(self.frozen, x_s[rows], content[rows], s[rows], batch.text[rows])
-        loss = (self._estimate(self.network, x_s, content, s, batch.text) - wanted).square().mean()
+                wanted[rows] = self.frozen.estimate(x_s[rows], content[rows], s[rows], batch.text[rows])
+        loss = (self.network.estimate(x_s, content, s, batch.text) - wanted).square().mean()
         values = {"latent": loss.detach()}
         if moving is not None:
             steady, astray = self._unsteadiness(moving, batch.text[: len(moving.latents)])
@@ -128,23 +129,17 @@ class Polish:
         s = 0.3 + 0.5 * torch.rand(len(photo), generator=self.generator, device=self.device)
         both, twice = torch.cat([photo, later]), noise.repeat(2, 1, 1, 1)
         x_s = flow.noisy(both, twice, s.repeat(2))
-        x0 = self._estimate(self.network, x_s, both, s.repeat(2), text.repeat(2, 1, 1))
+        x0 = self.network.estimate(x_s, both, s.repeat(2), text.repeat(2, 1, 1))
         with torch.no_grad():
-            finished = self._estimate(self.frozen, noise, photo, torch.ones_like(s), text)
+            finished = self.frozen.estimate(noise, photo, torch.ones_like(s), text)
         astray = (x0[: len(photo)] - flow.goal(photo, finished, torch.zeros_like(s), s)).square().mean()
         earlier_made, later_made = decoded(self.network.decoder, x0).chunk(2)
         return unsteadiness(earlier_made, later_made, places_of(moving.motions, earlier_made.shape[-1])), astray
 
-    def _estimate(self, network: Conditioned, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = network(x_s, content, s, text)
-        return flow.denoised(x_s, velocity, s)
-
     def save(self, seconds: float) -> None:
         """Replace the checkpoint; its `average` counts."""
         state = {"unet": self.network.unet.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save({**state, "step": self.step, "seconds": seconds}, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        replace_checkpoint(self.path, {**state, "step": self.step, "seconds": seconds})
 
     def run(self, contents: Tensor, texts: Tensor, empty: Tensor, moving: MovingPhotos, *, batch: int, pairs: int, minutes: float) -> None:
         """Polish until `minutes` in all are used up; `batch` photos and `pairs` moving ones a step."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checkpoint import replace_checkpoint
 from .finishing import Finisher, signed
 from .pairs import PairArtist
 from .perceptual import PerceptualLoss
@@ -75,6 +76,6 @@ def wanted_styles(path: Path, artist: PairArtist, finisher: Finisher, eye: Perce
                 rows = torch.cat([group for feature in features for group in style_statistics(feature.float())], dim=1)
                 for number, row in zip(pairs.recipes[:, 0], rows.cpu(), strict=True):
                     found[int(number)].append(row)
-        torch.save(torch.stack([torch.stack(found[number]) for number in shown]), path)
-    samples = torch.load(path, map_location=finisher.device, weights_only=True)
+        replace_checkpoint(path, {"samples": torch.stack([torch.stack(found[number]) for number in shown])})
+    samples = torch.load(path, map_location=finisher.device, weights_only=True)["samples"]
     return StyleContrast(samples, torch.tensor(shown, device=finisher.device), lengths, concepts=len(finisher.concepts))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import flow
 from .averaging import update_average
 from .captured import Captured, adam, set_rate
+from .checkpoint import replace_checkpoint
 from .conditioned import Conditioned
 from .critics import picture_loss
 from .denoiser_batch import JITTER, wide
@@ -82,16 +83,16 @@ class Styling:
         grain = torch.randn(noise.shape, generator=self.generator, device=self.device)
         content = torch.where(wide(pairs.painted), 0.0, pairs.content + JITTER * wide(random(len(noise))) * grain)
         light = wide(~pairs.painted) * flow.seed_light(noise, directions)
-        first = self._estimate(self.network, noise, content, noise.new_ones(len(noise)), texts[:-1])
+        first = self.network.estimate(noise, content, noise.new_ones(len(noise)), texts[:-1])
         # some go on to a second step, as a stream of two steps does, and beside them stand starts that shall stay what they are
         plain = torch.cat([torch.zeros(few, dtype=torch.bool, device=self.device), random(few) < UNPROMPTED])
         s = 0.1 + torch.where(plain, 0.9, 0.7) * random(2 * few)
         text = torch.where(plain[:, None, None], texts[-1:], texts[: 2 * few])
         begun = torch.cat([first[:few].detach(), content[few : 2 * few]])
         x_s = flow.noisy(begun, noise[: 2 * few], s)
-        later = self._estimate(self.network, x_s, content[: 2 * few], s, text)
+        later = self.network.estimate(x_s, content[: 2 * few], s, text)
         with torch.no_grad():
-            kept = self._estimate(self.frozen, x_s[few:], content[few : 2 * few], s[few:], text[few:])
+            kept = self.frozen.estimate(x_s[few:], content[few : 2 * few], s[few:], text[few:])
         both = (torch.cat([each, each[:few]]) for each in (light, pairs.targets, pairs.alone))
         values = self._compared(torch.cat([first, later[:few]]), *both)
         values["kept"] = (later[few:] - kept).square().mean()
@@ -115,17 +116,11 @@ class Styling:
             style = self.distance(mine, right)
         return {"contrast": contrast, "told": told, "style": style, "places": places, "pixels": picture_loss(made, wanted)}
 
-    def _estimate(self, network: Conditioned, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = network(x_s, content, s, text)
-        return flow.denoised(x_s, velocity, s)
-
     def save(self, seconds: float) -> None:
         """Replace the checkpoint; its `average` counts."""
         state = {"unet": self.network.unet.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"distance": self.distance.state_dict(), "step": self.step, "seconds": seconds}
-        torch.save(state, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        replace_checkpoint(self.path, state)
 
     def run(self, pool: PairPool, *, batch: int, minutes: float) -> None:
         """Learn until `minutes` in all are used up, `batch` pairs a step."""

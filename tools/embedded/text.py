@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from .checkpoint import replace_checkpoint
 from .concepts import Concept, ordinary_words
 from .finishing import on_device
 from .free_texts import DIRECTIONS, FreeTexts
@@ -155,8 +156,7 @@ class TextTraining:
     def save(self, seconds: float) -> None:
         """Replace the checkpoint."""
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": seconds}
-        torch.save(state, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        replace_checkpoint(self.path, state)
 
     def run(self, table: ExampleTable, *, batch: int, minutes: float) -> None:
         """Train until `minutes` in all are used up."""

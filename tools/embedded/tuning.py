@@ -16,6 +16,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from .checkpoint import replace_checkpoint
 from .conditioned import quickest_attention
 from .record import TrainingRecord
 from .text_examples import Examples
@@ -133,8 +134,7 @@ class TextTuning:
     def save(self, seconds: float) -> None:
         """Replace the checkpoint."""
         state = {"encoder": self.encoder.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": seconds}
-        torch.save(state, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        replace_checkpoint(self.path, state)
 
     def run(self, examples: Examples, *, batch: int, minutes: float, seed: int) -> None:
         """Tune until `minutes` in all are used up."""
