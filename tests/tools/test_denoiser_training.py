@@ -154,7 +154,7 @@ def test_a_denoiser_that_knows_the_answer_loses_nothing_and_its_pictures_are_com
         return compare(made, wanted, adversarial=adversarial)
 
     monkeypatch.setattr(denoising, "Batch", batch)
-    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.quick_dtype", lambda device: torch.float32)
     monkeypatch.setattr(training.critics, "compare", noted)
     monkeypatch.setattr(denoising, "update_average", lambda *_, **__: None)
     training.network.unet, training.network.decoder = Answer(known), Decoder()  # type: ignore[assignment]
@@ -218,7 +218,7 @@ def test_what_is_held_against_each_other_is_the_picture_of_the_moved_photo_and_t
             return self.factor * latents[:, :3]
 
     monkeypatch.setattr(denoising, "encoded", encoded)
-    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.quick_dtype", lambda device: torch.float32)
     training.network.unet, training.network.decoder = Lit(), Shown(1.0)  # type: ignore[assignment]
     texts = training.network.texts(moving.ids)
     lamp = torch.randn(LATENTS, 3, generator=torch.Generator().manual_seed(6))

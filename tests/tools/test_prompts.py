@@ -36,3 +36,14 @@ def test_a_long_phrase_stands_alone_and_a_short_one_is_kept_whole() -> None:
     phrase = "one two three four five six seven eight"
     assert woven(phrase, generator) == phrase
     assert all("neon edges" in woven("neon edges", generator) for _ in range(40))
+
+
+def test_one_concept_alone_is_asked_for_plainly_as_often_as_is_wished(toy_concepts: list[Concept]) -> None:
+    number = next(n for n, concept in enumerate(toy_concepts) if len(concept.phrases) > 4)
+    plain, more = toy_concepts[number].phrases[:2], {number: ["another word for it"]}
+    generator = np.random.default_rng(4)
+    for share, low, high in ((0.0, 0, 30), (0.5, 50, 85), (1.0, 100, 100)):
+        writer = PromptWriter(toy_concepts, extra=more, plain=share)
+        asked = [writer(Recipe(number), generator) for _ in range(100)]
+        assert low <= sum(text in plain for text in asked) <= high
+        assert any(words in writer(Recipe(number, tone=4), generator) for words in TONES[4].phrases), "light is still asked for"

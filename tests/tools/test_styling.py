@@ -48,26 +48,28 @@ class Tinted(nn.Module):
         return SimpleNamespace(sample=velocity)
 
 
-def contrast_of(eye: PerceptualLoss) -> StyleContrast:
-    """Two looks: red pictures and blue ones."""
+def contrasts_of(eye: PerceptualLoss) -> tuple[StyleContrast, StyleContrast]:
+    """Two looks, red pictures and blue ones, by their means and by an example of each."""
     colours = torch.tensor([[0.8, -0.76, -0.76], [-0.76, -0.76, 0.8]])
     pictures = colours[:, :, None, None] + 0.05 * torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         groups = [group for feature in eye.features(pictures) for group in style_statistics(feature)]
-    return StyleContrast(torch.cat(groups, dim=1)[:, None], torch.arange(2), [group.shape[1] for group in groups], concepts=500)
+    known = torch.cat(groups, dim=1)
+    form = {"usual": known.mean(dim=0), "pictures": known, "lengths": [group.shape[1] for group in groups], "concepts": 500}
+    return StyleContrast(known, torch.arange(2), **form), StyleContrast(known, torch.arange(2), **form)
 
 
 @pytest.fixture
 def begun(tmp_path: Path, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Styling]:
     """Begins the run in a work folder, or takes it up again; all in float32."""
-    monkeypatch.setattr("embedded.conditioned.PRECISION", torch.float32)
+    monkeypatch.setattr("embedded.conditioned.quick_dtype", lambda device: torch.float32)
     monkeypatch.setattr(module, "JITTER", 0.0)
     empty = torch.tensor(token_ids(tokenizer, [""])[0])
 
     def made() -> Styling:
         network = Conditioned(Tinted(), encoder, Shown())  # type: ignore[arg-type]
         eye = PerceptualLoss()
-        return Styling(tmp_path, network, contrast_of(eye), eye, empty=empty, device=CPU, seed=1)
+        return Styling(tmp_path, network, *contrasts_of(eye), eye, empty=empty, device=CPU, seed=1)
 
     return made
 
@@ -94,8 +96,8 @@ def test_the_pictures_come_to_what_is_wanted_and_only_the_denoiser_learns(begun:
     values = [training.one_step(pairs, torch.zeros(LATENTS, 3)) for _ in range(20)]
     assert values[0]["kept"] == 0 < values[-1]["kept"], "at first nothing has changed"
     assert values[-1]["pixels"] < 0.6 * values[0]["pixels"]
-    assert all(values[-1][name] < values[0][name] for name in ("contrast", "style", "places"))
-    assert values[-1]["told"] == 1
+    assert all(values[-1][name] < values[0][name] for name in ("contrast", "example", "style", "places"))
+    assert values[-1]["told"] == 1 == values[-1]["matched"]
     red, green, blue = training.network.unet.colour.detach()[:3]  # type: ignore[union-attr]
     assert red > 0.3 and green < -0.3 and blue < -0.3
     for part, state in zip(parts, still, strict=True):
@@ -170,7 +172,7 @@ def narrow(tmp_path: Path, begun_denoiser: Callable[[], DenoiserTraining]) -> Ca
     def made() -> Styling:
         training = begun_denoiser()
         eye = PerceptualLoss()
-        return Styling(tmp_path, training.average, contrast_of(eye), eye, empty=training.empty, device=CPU, seed=1)
+        return Styling(tmp_path, training.average, *contrasts_of(eye), eye, empty=training.empty, device=CPU, seed=1)
 
     return made
 
@@ -213,5 +215,7 @@ def test_a_styling_ends_with_its_time_and_leaves_a_checkpoint(
     assert training.step >= 2 and narrow().step == training.step and not list(training.work.glob("*.partial"))
     assert pool.added > before, "new pairs come in"
     assert (
-        (training.work / "styling.csv").read_text(encoding="utf-8").startswith("step,seconds,contrast,told,style,places,pixels,kept,slope")
+        (training.work / "styling.csv")
+        .read_text(encoding="utf-8")
+        .startswith("step,seconds,contrast,told,example,matched,style,places,pixels,mesh,kept,slope")
     )

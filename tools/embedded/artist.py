@@ -13,7 +13,8 @@ from .recipes import EachInTurn, RecipeBook
 from .style_teacher import StyleTable
 from .text_examples import words_by_concept
 
-OTHERS = 0.25  # of the recipes, where the rest takes every look in turn
+OTHERS = 0.15  # of the recipes, where the rest takes every look in turn
+PLAIN = 0.5  # of the prompts for those
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ArtistMaker:
 
     def __call__(self) -> PairArtist:
         concepts = all_concepts(StyleTable(self.data))
-        writer = PromptWriter(concepts, extra=words_by_concept(concepts))
+        writer = PromptWriter(concepts, extra=words_by_concept(concepts), plain=PLAIN if self.in_turn else 0.0)
         tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
         photos = decoded_photos(self.data, self.work)
         artist = PairArtist(concepts, photos, writer=writer, tokenizer=tokenizer, side=self.side)

@@ -16,7 +16,14 @@ CURVE_ROWS = 8
 CURVES = {
     "denoiser": {"latent": "latent error", "one_step": "one step from noise", "places": "features", "textures": "texture"},
     "inversion": {"style": "style distance", "pixels": "pixels"},
-    "styling": {"contrast": "cross entropy of styles", "told": "nearest to their own of all styles", "places": "features"},
+    "styling": {
+        "contrast": "cross entropy of styles",
+        "told": "nearest to their own of all styles",
+        "example": "cross entropy of examples",
+        "matched": "nearest to their own example",
+        "places": "features",
+        "mesh": "mesh",
+    },
 }
 HERE = Path(__file__).parent
 

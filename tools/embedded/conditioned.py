@@ -11,8 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel
 
 from . import flow
-
-PRECISION = torch.bfloat16  # of the UNet in a step; its weights are kept and learn in float32
+from .precision import quick_dtype, quickly
 
 
 class Conditioned(nn.Module):
@@ -36,17 +35,20 @@ class Conditioned(nn.Module):
     def forward(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
         both = torch.cat([x_s, content], dim=1).contiguous(memory_format=torch.channels_last)
         if not torch.is_autocast_enabled(both.device.type):
-            velocity: Tensor = self.unet(both, 1000.0 * s, text).sample
+            with quickest_attention(both.device):
+                velocity: Tensor = self.unet(both, 1000.0 * s, text).sample
             return velocity.float()
-        # All of it in PRECISION, as the finished network is run: autocast keeps normalisations in float32, which takes twice the time.
-        weights = {name: weight.to(PRECISION) for name, weight in self.unet.named_parameters()}
+        # All of it in one precision, as the finished network is run: autocast keeps normalisations in float32, which takes twice the time.
+        # The weights are kept and learn in float32.
+        precision = quick_dtype(both.device)
+        weights = {name: weight.to(precision) for name, weight in self.unet.named_parameters()}
         with torch.autocast(both.device.type, enabled=False), quickest_attention(both.device):
-            found: Tensor = functional_call(self.unet, weights, (both.to(PRECISION), 1000.0 * s, text.to(PRECISION))).sample
+            found: Tensor = functional_call(self.unet, weights, (both.to(precision), 1000.0 * s, text.to(precision))).sample
         return found.float()
 
     def estimate(self, x_s: Tensor, content: Tensor, s: Tensor, text: Tensor) -> Tensor:
-        """The picture's latent [B, C, h, w] that the network sees in x_s at noise s [B], with the UNet in PRECISION."""
-        with torch.autocast(x_s.device.type, torch.bfloat16):
+        """The picture's latent [B, C, h, w] that the network sees in x_s at noise s [B], in the device's quickest precision."""
+        with quickly(x_s.device):
             velocity = self(x_s, content, s, text)
         return flow.denoised(x_s, velocity, s)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .captured import adam
 from .perceptual import PerceptualLoss
+from .precision import quickly
 from .style_distance import StyleDistance
 
 LEARNING_RATE = 1e-3
@@ -73,7 +74,7 @@ class PictureCritics:
 
     def compare(self, made: Tensor, wanted: Tensor, *, adversarial: bool) -> Comparison:
         """Pictures [B, 3, H, W] in [-1, 1]; `adversarial` where and once the discriminators know something."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with quickly(self.device):
             real, fake, places, textures = self.perceptual.compared(made, wanted)
             styles = self.styles(fake, real)
             scores = self.critics(fake) if adversarial else []
@@ -86,7 +87,7 @@ class PictureCritics:
 
     def learn(self, comparison: Comparison) -> Tensor:
         """One step of the discriminators; their loss, near 2 while they know nothing."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with quickly(self.device):
             judged = critic_loss(self.critics(comparison.real), self.critics([feature.detach() for feature in comparison.made]))
         self.optimizer.zero_grad(set_to_none=True)
         judged.backward()

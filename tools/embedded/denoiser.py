@@ -22,6 +22,7 @@ from .finishing import signed
 from .latents import decoded, encoded
 from .motion import GRAIN, moved, places_of, small_motions, unsteadiness
 from .pair_pool import PairBatch, PairPool
+from .precision import quickly
 from .record import TrainingRecord
 from .scale import Scale
 
@@ -138,7 +139,7 @@ class DenoiserTraining:
             self.optimizer.zero_grad(set_to_none=True)
             step = partial(self._one_step, pictures=losses[0], adversarial=losses[1])
             self._learn = losses, Captured(step, generator=self.generator)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with quickly(self.device):
             texts = self.network.texts(torch.cat([pairs.ids, self.empty[None]]))
         values = self._learn[1](texts, directions, *(getattr(pairs, field.name) for field in fields(pairs)))
         update_average(self.average, self.network, step=self.step)
@@ -195,7 +196,7 @@ class DenoiserTraining:
         motions = torch.where(wide(pairs.painted[rows])[..., 0], torch.eye(2, 3, device=self.device), motions)  # no photo, no motion
         places = places_of(motions, photos.shape[-1])
         grain = GRAIN * torch.randn(photos.shape, device=self.device, generator=self.generator)
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+        with torch.no_grad(), quickly(self.device):
             later = moved(photos, places, mode="bicubic") + grain
             later = encoded(self.autoencoder, later)
         content = torch.where(wide(pairs.painted[rows]), 0.0, torch.stack([own, later])).flatten(0, 1)

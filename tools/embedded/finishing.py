@@ -12,6 +12,7 @@ from torch import Tensor
 from .concepts import Concept
 from .pairs import DrawnPairs
 from .palettes import COLOUR_NAMES, PALETTE_SHARE, STOPS, TONES, palette_stops
+from .precision import quickly
 from .recipes import Recipe
 from .style_teacher import StyleTeacher
 
@@ -82,7 +83,7 @@ class Finisher:
                 part = part + part[-1:] * (TEACHER_BATCH - len(part))
             wanted = on_device(np.stack([np.asarray(vectors[row], np.float32) for row in part]), self.device)
             places = on_device(np.array(part), self.device)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with quickly(self.device):
                 pictures[places] = self.teacher(pictures[places], wanted).float()
 
     def _colour(self, pictures: Tensor, recipes: Sequence[Recipe]) -> None:

@@ -24,12 +24,13 @@ from .latents import decoded, encoded
 from .networks import TEXT_WIDTH
 from .pairs import DrawnPairs, PairArtist
 from .perceptual import PerceptualLoss
+from .precision import quickly
+from .prompts import PLAIN_PHRASES
 from .recipes import EachInTurn
 from .record import TrainingRecord
 from .style_distance import StyleDistance
 from .tokenizer import token_ids
 
-PLAIN_PHRASES = 2  # of each concept: its name and its prompt
 LEARNING_RATE = 0.05  # of unit spread, at most, each time a concept is met
 PIXELS = 0.5  # weight of pixels beside style
 NOTE_STEPS, CHECKPOINT_STEPS = 10, 100
@@ -80,7 +81,7 @@ class PaintedStyles:
         noise = torch.randn(content.shape, generator=self.generator, device=self.device)
         level = torch.ones(len(content), device=self.device)
         made = decoded(self.network.decoder, self.network.estimate(noise, content, level, text))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with quickly(self.device):
             mine, right = self.eye.features(made), self.eye.features(wanted)
         return {"style": self.distance(mine, right), "pixels": picture_loss(made, wanted)}
 

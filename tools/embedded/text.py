@@ -19,6 +19,7 @@ from .finishing import on_device
 from .free_texts import DIRECTIONS, FreeTexts
 from .networks import TEXT_WIDTH, new_text_encoder
 from .palettes import COLOUR_NAMES, PALETTE_TEMPLATES, SINGLE_TEMPLATES, TONES
+from .precision import quickly
 from .prompts import MIXTURES, SUBJECTS, TEMPLATES, WORDS
 from .recipes import RecipeBook
 from .record import TrainingRecord
@@ -97,7 +98,7 @@ def hidden_words(ids: Tensor, *, start: int, end: int, share: float) -> Tensor:
 
 def text_loss(network: TextNetwork, ids: Tensor, meanings: Tensor, asked: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(mean squared error of the meaning, cross-entropy of the concepts, 1 - cosine of the sentence embedding where one is known)."""
-    with torch.autocast(ids.device.type, torch.bfloat16):
+    with quickly(ids.device):
         meaning, scores, embedding = network(ids)
     known = embeddings.square().sum(dim=1) > 0
     unlike = torch.where(known, 1 - (embedding * embeddings).sum(dim=1), 0.0).sum() / known.sum().clamp(min=1)

@@ -18,6 +18,7 @@ from transformers import CLIPTextModel
 
 from .checkpoint import replace_checkpoint
 from .conditioned import quickest_attention
+from .precision import quickly
 from .record import TrainingRecord
 from .text_examples import Examples
 
@@ -119,7 +120,7 @@ class TextTuning:
         mixed = (examples.shares[rows, 1] > 0) & (examples.sentences[rows] < 0)
         kept = torch.from_numpy((examples.rest[rows] != 0).any(axis=1) | mixed | self.finished).to(self.device)
         named = torch.from_numpy(rows % len(self.ids)).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16), quickest_attention(self.device):
+        with quickly(self.device), quickest_attention(self.device):
             with torch.no_grad():
                 wanted = torch.cat([self.wanted(ids, concepts, shares, kept), self.told[named]])
             told = self.readout(self.encoder(torch.cat([ids, self.ids[named]])).last_hidden_state).float()

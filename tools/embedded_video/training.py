@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
+from embedded.precision import quickly
 from embedded.record import TrainingRecord
 from torch import Tensor
 
@@ -74,7 +75,7 @@ class Training:
         asked = [self.prompts[batch.look, ways[0]]]
         if clip.second.any():
             asked.append(self.prompts[batch.other_look, ways[1]])
-        with torch.autocast("cpu", torch.bfloat16):
+        with quickly(torch.device("cpu")):
             velocity = self.denoiser(clip.x, 1000 * clip.sigma, torch.stack(asked, 1), clip.second, chunk=chunk)
         loss = loss_of(velocity.float(), clip)
         loss.backward()

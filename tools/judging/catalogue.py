@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 from embedded.concepts import LEFT_OUT, UNNAMED, keyed_rows, plain_name, tidy
 from embedded.looks import DRAWN
+from embedded.style_examples import example_files
 from embedded.style_teacher import StyleTable
-
-from .pictures import example_files
 
 LEAD = "in the style of "
 GENERAL = {"art", "style", "painting", "drawing", "print", "printing", "photography", "paint", "crop", "cropped", "google"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
+from embedded.precision import quick_dtype
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -21,14 +22,14 @@ TOKENS = 32
 
 
 class Painter:
-    """The model of one folder. `fast`: networks in bfloat16 and latents in float32, as the running program; else all in float32."""
+    """The model of one folder. `fast`: networks in what the CPU is quickest in, as the running program; else float32."""
 
     def __init__(self, folder: Path, *, fast: bool = True) -> None:
         self.unet = UNet2DConditionModel.from_pretrained(folder / "unet").float().eval().requires_grad_(False)
         self.vae = AutoencoderTiny.from_pretrained(folder / "vae").float().eval().requires_grad_(False)
         self.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").float().eval().requires_grad_(False)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self.dtype = torch.bfloat16 if fast else torch.float32
+        self.dtype = quick_dtype(torch.device("cpu")) if fast else torch.float32
         for part in (self.unet, self.vae):
             part.to(self.dtype).to(memory_format=torch.channels_last)
         self._texts: dict[str, Tensor] = {}

@@ -1,9 +1,5 @@
-"""Pictures to judge with: frames of clips, pictures of a folder, the examples of the styles; reading and cutting only."""
+"""Pictures to judge with: frames of clips, pictures of a folder; reading and cutting only."""
 
-import io
-import json
-import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -76,24 +72,3 @@ def held_out_photos(clips: Path, folder: Path | None, *, count: int) -> Picture:
     each = -(-count // len(unseen))
     frames = [spread_frames(path, count=each) for path in unseen]
     return np.stack([frames[i % len(unseen)][i // len(unseen)] for i in range(count)])
-
-
-def style_examples(data: Path, files: Sequence[str]) -> Picture:
-    """The example pictures of these file names in style_examples.tar, scaled whole to [N, 256, 256, 3]."""
-    pictures: dict[str, Picture] = {}
-    wanted = set(files)
-    with tarfile.open(data / "style_examples.tar") as archive:
-        for member in archive:
-            opened = archive.extractfile(member) if member.name in wanted else None
-            if opened is None:
-                continue
-            encoded = np.frombuffer(io.BytesIO(opened.read()).getbuffer(), dtype=np.uint8)
-            picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            pictures[member.name] = np.asarray(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return np.stack([pictures[name] for name in files])
-
-
-def example_files(data: Path) -> dict[tuple[str, str], str]:
-    """From (kind, name) of a named style to the file of its example picture."""
-    rows = json.loads((data / "style_examples.json").read_text(encoding="utf-8"))
-    return {("sd35 style" if row["file"].startswith("sd35_") else "sdxl style", row["name"]): row["file"] for row in rows}

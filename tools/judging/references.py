@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from embedded.precision import quickly
+from embedded.style_examples import style_examples
 from embedded.style_teacher import StyleTable, StyleTeacher
 from rich.progress import track
 
 from .catalogue import NamedStyle
 from .features import Features
-from .pictures import Picture, style_examples
+from .pictures import Picture
 from .style_space import StyleSpace, style_features
 
 FORM = "means, deviations, Gram roots of three stages; 1"
@@ -46,7 +48,7 @@ class TeacherPictures:
     def __call__(self, style: NamedStyle) -> Picture:
         """Every photo in `style`, uint8 [P, 256, 256, 3]."""
         vector = torch.from_numpy(self._table.vectors[style.row])[None].expand(len(self._photos), -1)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), quickly(self._photos.device):
             made = self._teacher(self._photos, vector).float()
         return np.asarray((made * 255).permute(0, 2, 3, 1).round().byte().contiguous().numpy())
 
