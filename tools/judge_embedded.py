@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
 from embedded.looks import RECOMMENDED
+from embedded.precision import quick_dtype
 from judging.autoencoder import autoencoders
 from judging.catalogue import chosen_styles
 from judging.features import load_network
@@ -150,7 +151,9 @@ def facts_of(options: argparse.Namespace) -> dict[str, Cell]:
     for path in sorted(options.model.rglob("*.safetensors")):
         weights.update(path.read_bytes())
     asked = ("model", "styles", "photos", "frames", "threads", "seed")
-    return {**{name: str(getattr(options, name)) for name in asked}, "weights (SHA-256)": weights.hexdigest()[:12]}
+    facts: dict[str, Cell] = {name: str(getattr(options, name)) for name in asked}
+    precision = str(quick_dtype(torch.device("cpu"))).removeprefix("torch.")
+    return {**facts, "precision": precision, "weights (SHA-256)": weights.hexdigest()[:12]}
 
 
 def main() -> int:

@@ -2,10 +2,11 @@
 
     python tools/train_embedded.py --data DIR --weights DIR --out DIR --work DIR [--minutes M] [--stage NAME]
 
-`--data` holds the photo shards and the style table, `--weights` the style teacher, `--work` takes everything that can be made
-again: decoded photos, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on one GPU (embedded/scale.py has the
-sizes). Stages: data, text, autoencoder, denoiser, inversion, tuning, styling, polish, export, card; `all` runs them in this order;
-`--stage card --judged DIR` writes the model card again with the figures of tools/judge_embedded.py. Needs the extra `train`.
+`--data` holds the photo shards, the style table and the styles' examples, `--weights` the style teacher, `--work` takes everything
+that can be made again: decoded photos, checkpoints, loss CSVs and plots, contact sheets. Runs on the CPU or on one GPU
+(embedded/scale.py has the sizes). Stages: data, text, autoencoder, denoiser, inversion, tuning, styling, polish, export, card; `all`
+runs them in this order; `--stage card --judged DIR` writes the model card again with the figures of tools/judge_embedded.py. Needs
+the extra `train`.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from engine.gpu.host_memory import keep_freed_memory
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
-    parser.add_argument("--data", type=Path, required=True, help="photos_256_*.tar, photos.json, styles.json/.npz")
+    parser.add_argument("--data", type=Path, required=True, help="photos_256_*.tar, photos.json, styles.*, style_examples.*")
     parser.add_argument("--weights", type=Path, required=True, help="style_teacher/")
     parser.add_argument("--out", type=Path, required=True, help="the diffusers folder to write")
     parser.add_argument("--work", type=Path, required=True, help="for checkpoints and all that can be made again")

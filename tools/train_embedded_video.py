@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from embedded.photos import decoded_photos
 from embedded.plots import plot_losses
+from embedded.precision import quick_dtype
 from embedded_video.card import write_card
 from embedded_video.drift import clouds
 from embedded_video.export import export_folder, megabytes
@@ -33,6 +34,7 @@ from embedded_video.training import Training
 from rich.console import Console
 from rich.progress import track
 
+CPU = torch.device("cpu")
 STAGES = ("data", "train", "export", "sheets", "judge", "card")
 CLIPS = ("webcam_person_640x480.mp4", "pedestrians_768x576.mp4", "animation_1280x720.mp4")
 RECORDED, CLOUDED = 0.40, 0.08  # shares of the inputs; the rest are moving photos
@@ -79,7 +81,7 @@ def any_motion(photos: np.ndarray, recordings: Recordings) -> Callable[[np.rando
 
 def make_data(options: argparse.Namespace) -> None:
     """Shards of latents; those that are there stay."""
-    _, autoencoder = read_autoencoder(options.image_model / "vae", dtype=torch.bfloat16)
+    _, autoencoder = read_autoencoder(options.image_model / "vae", dtype=quick_dtype(CPU))
     photos = decoded_photos(options.data, options.work)
     recordings = Recordings([options.clips / name for name in options.clip or CLIPS])
     source = any_motion(photos, recordings)
@@ -126,7 +128,7 @@ def held_back(options: argparse.Namespace) -> list[Clip]:
 
 def sheets(options: argparse.Namespace) -> None:
     """Filmstrips of the exported folder."""
-    player = Player(options.out, dtype=torch.bfloat16)
+    player = Player(options.out, dtype=quick_dtype(CPU))
     for number, clip in enumerate(held_back(options)):
         follow_sheet(options.work / f"follow_{number}.png", player, clip, SHEET_PROMPTS)
     dream_sheet(options.work / "dream.png", player, DREAM_PROMPTS)
@@ -140,7 +142,7 @@ def judge(options: argparse.Namespace) -> None:
     """Figures of the exported folder, as JSON; those that are there already stay."""
     path = options.work / "judge.json"
     report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"looks": {}, "dreams": {}, "rates": []}
-    player, every, clips = Player(options.out, dtype=torch.bfloat16), looks(), held_back(options)
+    player, every, clips = Player(options.out, dtype=quick_dtype(CPU)), looks(), held_back(options)
 
     def keep() -> None:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -44,8 +44,10 @@ def test_slopes_and_even_places_are_none_and_noise_is_averaged_away() -> None:
     assert float(mesh(noise).mean()) == pytest.approx(0.3 / SPAN * math.sqrt(1 - 1 / CELL**2), rel=0.03)
 
 
-def test_a_small_picture_is_one_place() -> None:
+def test_a_small_picture_is_one_place_and_a_smaller_one_is_refused() -> None:
     assert mesh(waves(CELL, side=CELL * SPAN + 7)).shape == (1, 1)
+    with pytest.raises(ValueError, match="55 pixels"):
+        mesh(waves(CELL, side=CELL * SPAN))
 
 
 def test_only_more_of_a_mesh_than_is_wanted_counts_and_the_way_down_takes_it_off() -> None:

@@ -139,7 +139,7 @@ def test_latents_are_the_encoders_and_pictures_without_a_photo_have_none(
     assert torch.equal(pool._contents, contents) and torch.equal(pool._targets, targets) and torch.equal(pool._painted, painted)
     with torch.no_grad():
         wanted = autoencoder.encode(signed(contents)).latents, autoencoder.encode(signed(targets)).latents
-    near = 0.03 * float(wanted[1].abs().max())  # the pool encodes in bfloat16
+    near = 0.03 * float(wanted[1].abs().max())  # the pool encodes in bfloat16, on most machines
     torch.testing.assert_close(pool._target.float(), wanted[1], atol=near, rtol=0)
     torch.testing.assert_close(pool._content[~painted].float(), wanted[0][~painted], atol=near, rtol=0)
     assert not pool._content[painted].any() and float(wanted[0].abs().max()) > 10 * near

@@ -17,8 +17,7 @@ from embedded.denoiser import DenoiserTraining
 from embedded.networks import LATENTS
 from embedded.pair_pool import PairBatch, PairPool
 from embedded.perceptual import PerceptualLoss
-from embedded.style_contrast import StyleContrast
-from embedded.style_distance import style_statistics
+from embedded.style_contrast import StyleContrast, joined_statistics
 from embedded.styling import Styling
 from embedded.tokenizer import token_ids
 from embedded.trained import polished_unet, styled_unet
@@ -32,31 +31,34 @@ SIDE, COUNT, FEW = 64, 10, 2
 
 
 class Tinted(nn.Module):
-    """A denoiser that paints the photo in one colour, the same for every text, and remembers what it was given."""
+    """A denoiser that paints a share of the photo in one colour, the same for every text, and remembers what it was given."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.colour = nn.Parameter(torch.zeros(LATENTS))
+        self.colour, self.share = nn.Parameter(torch.zeros(LATENTS)), nn.Parameter(torch.tensor(1 / 3))
         self.given: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self.made: list[torch.Tensor] = []
 
     def forward(self, both: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> SimpleNamespace:
         x_s, content = both[:, :LATENTS], both[:, LATENTS:]
-        velocity = (x_s - content / 3 - self.colour[:, None, None]) / (timestep / 1000)[:, None, None, None]
+        velocity = (x_s - self.share * content - self.colour[:, None, None]) / (timestep / 1000)[:, None, None, None]
         self.given.append((both.detach(), timestep, text))
         self.made.append(velocity.detach())
         return SimpleNamespace(sample=velocity)
 
 
 def contrasts_of(eye: PerceptualLoss) -> tuple[StyleContrast, StyleContrast]:
-    """Two looks, red pictures and blue ones, by their means and by an example of each."""
-    colours = torch.tensor([[0.8, -0.76, -0.76], [-0.76, -0.76, 0.8]])
-    pictures = colours[:, :, None, None] + 0.05 * torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    """Red pictures and blue ones by their means; red, blue and grey ones by examples."""
+    colours = torch.tensor([[0.8, -0.76, -0.76], [-0.76, -0.76, 0.8], [0.2, 0.2, 0.2]])
+    pictures = colours[:, :, None, None] + 0.05 * torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    lengths = [length for count in eye.channels for length in (2 * count, count * (count + 1) // 2)]
     with torch.no_grad():
-        groups = [group for feature in eye.features(pictures) for group in style_statistics(feature)]
-    known = torch.cat(groups, dim=1)
-    form = {"usual": known.mean(dim=0), "pictures": known, "lengths": [group.shape[1] for group in groups], "concepts": 500}
-    return StyleContrast(known, torch.arange(2), **form), StyleContrast(known, torch.arange(2), **form)
+        known = joined_statistics(eye.features(pictures))
+    made = []
+    for part in (known[:2], known):
+        form = {"usual": part.mean(dim=0), "pictures": part, "lengths": lengths, "concepts": 500}
+        made.append(StyleContrast(part, torch.arange(len(part)), **form))
+    return made[0], made[1]
 
 
 @pytest.fixture
@@ -102,6 +104,32 @@ def test_the_pictures_come_to_what_is_wanted_and_only_the_denoiser_learns(begun:
     assert red > 0.3 and green < -0.3 and blue < -0.3
     for part, state in zip(parts, still, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in part.state_dict().items())
+
+
+def test_pictures_are_told_by_the_means_and_by_the_examples(begun: Callable[[], Styling], tokenizer: CLIPTokenizer) -> None:
+    training, pairs = begun(), planted(tokenizer)
+    values = training.one_step(pairs, torch.zeros(LATENTS, 3))
+    made = training.network.decoder(torch.cat([pairs.content, pairs.content[:FEW]]) / 3)
+    with torch.no_grad():
+        statistics = joined_statistics(training.eye.features(made))
+    looks = torch.zeros(COUNT + FEW, dtype=torch.long)
+    for contrast, loss, share in ((training.means, "contrast", "told"), (training.examples, "example", "matched")):
+        found = contrast(statistics, looks)
+        assert float(values[loss]) == pytest.approx(float(found[0]), rel=0.03) and float(values[share]) == float(found[1])
+    assert abs(float(values["contrast"]) - float(values["example"])) > 0.1
+
+
+@pytest.mark.parametrize("weight", ["MEANS", "EXAMPLES", "STYLE", "PLACES", "PIXELS", "MESH", "none"])
+def test_each_loss_is_learned_from_by_its_weight(
+    begun: Callable[[], Styling], tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch, weight: str
+) -> None:
+    for other in {"MEANS", "EXAMPLES", "STYLE", "PLACES", "PIXELS", "MESH", "KEPT"} - {weight}:
+        monkeypatch.setattr(module, other, 0.0)
+    training, pairs = begun(), planted(tokenizer)
+    training.one_step(pairs, torch.zeros(LATENTS, 3))
+    unet: Any = training.network.unet
+    slopes = [float(parameter.grad.abs().max()) for parameter in (unet.colour, unet.share)]
+    assert (max(slopes) > 0) == (weight != "none")
 
 
 def test_what_shall_stay_holds_the_denoiser_back(

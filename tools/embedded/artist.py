@@ -14,7 +14,7 @@ from .style_teacher import StyleTable
 from .text_examples import words_by_concept
 
 OTHERS = 0.15  # of the recipes, where the rest takes every look in turn
-PLAIN = 0.5  # of the prompts for those
+PLAIN = 0.5  # of the prompts for one concept alone, then
 
 
 @dataclass(frozen=True)

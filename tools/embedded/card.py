@@ -116,7 +116,7 @@ def curve_table(work: Path, stage: str) -> str:
 
 def mean_of(rows: list[dict[str, float]], name: str) -> float:
     """Mean of a column over the rows that have it; NaN if none has."""
-    values = [row[name] for row in rows if row[name] == row[name]]
+    values = [row[name] for row in rows if name in row and row[name] == row[name]]
     return sum(values) / len(values) if values else float("nan")
 
 

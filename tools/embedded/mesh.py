@@ -11,10 +11,13 @@ SPAN = 6  # cells over which a pattern repeats that the eye takes for a mesh
 def mesh(pictures: Tensor) -> Tensor:
     """[B, N]: root mean square of the pattern that repeats with the latent cells, in N places of pictures [B, 3, H, W] each.
 
-    A texture of its own hardly repeats with that very period, and light and slopes are taken off before: N is 1 or more from 55 pixels.
+    A texture of its own hardly repeats with that very period, and light and slopes are taken off before. ValueError below 55 pixels, where
+    no place is large enough.
     """
     size = CELL * SPAN
     fine = pictures[:, :, CELL // 2 : 1 - CELL // 2, CELL // 2 : 1 - CELL // 2] - F.avg_pool2d(pictures, CELL, stride=1)
+    if min(fine.shape[2:]) < size:
+        raise ValueError(f"a mesh is looked for in pictures of {size + CELL - 1} pixels or more, not of {tuple(pictures.shape[2:])}")
     rows, columns = fine.shape[2] // size, fine.shape[3] // size
     cells = fine[:, :, : rows * size, : columns * size].unflatten(3, (columns, SPAN, CELL)).unflatten(2, (rows, SPAN, CELL))
     pattern = cells.mean(dim=(3, 6))  # over the cells of a place: [B, 3, rows, CELL, columns, CELL]

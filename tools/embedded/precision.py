@@ -1,4 +1,4 @@
-"""The quickest precision that a device computes in: bfloat16, but float32 on a CPU that would have to imitate bfloat16."""
+"""The quickest precision that a device computes in: bfloat16, but float32 on a CPU without AVX-512 BF16, most of which would imitate it."""
 
 import torch
 

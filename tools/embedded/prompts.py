@@ -15,7 +15,7 @@ TEMPLATES = (
     "looks like {look}", "{look} look", "{look} effect", "i want {look}", "{look} for the stage",
 )  # fmt: skip
 MIXTURES = ("{a} and {b}", "{a} mixed with {b}", "{a} + {b}", "{a}, {b}", "half {a}, half {b}", "{a} meets {b}", "a blend of {a} and {b}")
-PLAIN_PHRASES = 2  # of each concept: its name and its prompt
+PLAIN_PHRASES = 2  # of each concept: its name and its prompt, or the names by which it is asked for most
 WORDS = (
     "highly detailed", "beautiful", "dramatic", "masterpiece", "best quality", "4k", "artistic", "dreamy", "sharp", "intricate",
     "elegant", "live performance", "concert visuals", "trending", "stage visuals", "amazing", "uhd",
@@ -55,7 +55,7 @@ class PromptWriter:
     def _phrase(self, number: int, generator: np.random.Generator) -> str:
         phrases = self.concepts[number].phrases
         likely = generator.random() < 0.35  # its plain name or its own prompt, by which it will be asked for most
-        return _picked(phrases[:2] if likely else phrases, generator)
+        return _picked(phrases[:PLAIN_PHRASES] if likely else phrases, generator)
 
 
 def woven(phrase: str, generator: np.random.Generator) -> str:

@@ -38,6 +38,23 @@ class TrainingRecord:
         """Share of the time budget used, in [0, 1]."""
         return min(self.spent_seconds / self.budget_seconds, 1.0)
 
+    def _columns(self) -> list[str]:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
+
+    def _extend_columns(self, wanted: list[str]) -> None:
+        """The file with a column for each of `wanted`; rows of a run that did not have it yet say nan."""
+        known = self._columns() if self.path.exists() else []
+        if missing := [name for name in wanted if name not in known]:
+            rows: list[dict[str, str]] = []
+            if known:
+                with self.path.open(newline="", encoding="utf-8") as file:
+                    rows = list(csv.DictReader(file))
+            with self.path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=[*known, *missing], restval="nan")
+                writer.writeheader()
+                writer.writerows(rows)
+
     def note_every(self, steps: int, *, step: int, values: Mapping[str, Tensor]) -> None:
         """A note each so many steps; only then are the values fetched from the device."""
         if step % steps == 0:
@@ -46,12 +63,9 @@ class TrainingRecord:
     def note(self, *, step: int, values: dict[str, float]) -> None:
         """One CSV row and the same figures in the progress line."""
         shown = {"step": float(step), "seconds": round(self.spent_seconds, 1), **values}
-        fresh = not self.path.exists()
+        self._extend_columns(list(shown))
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(shown))
-            if fresh:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" for key, value in shown.items()})
+            csv.DictWriter(file, fieldnames=self._columns(), restval="nan").writerow({key: f"{value:.6g}" for key, value in shown.items()})
         text = " ".join(f"{key} {value:.4f}" for key, value in values.items())
         self.bar.update(self.task, completed=self.spent_seconds, note=f"step {step} {text}")
         if not self.bar.console.is_terminal:

@@ -114,7 +114,7 @@ class Stages(Project):
         network.text_encoder = tuned_text_encoder(options.work, network.text_encoder)
         eye = PerceptualLoss().to(self.device)
         with console.status("looking at every style"):
-            path = options.work / "styles.pt"
+            path = options.work / "known_styles.pt"
             means, examples = known_styles(path, options.data, self.artist(), self.finisher(), eye, seed=options.seed)
         styling = Styling(options.work, network, means, examples, eye, empty=training.empty, device=self.device, seed=options.seed)
         styling.run(self.pairs(room, training.autoencoder), batch=self.scale.styled, minutes=self.minutes("styling"))

@@ -23,11 +23,11 @@ def joined_statistics(features: list[Tensor]) -> Tensor:
 
 
 class StyleContrast(nn.Module):
-    """`contrast(statistics, numbers)`: of pictures [B, D], and the concepts [B] they shall show, -1 for none of them.
+    """`contrast(statistics, numbers)`: statistics [B, D] of pictures, and the concepts [B] that they shall show, -1 where that is none.
 
-    centres [N, D]: statistics that stand for the concepts `shown` [N], out of `concepts` in all. usual [D]: of the usual picture that is
-    asked about; what sets the usual centre apart from it is no style. pictures [P, D]: whose spread says what each number, in groups of
-    `lengths` that weigh alike, is measured by.
+    centres [N, D]: statistics that stand for the concepts `shown` [N], out of `concepts` in all. usual [D]: mean statistics of the pictures
+    that will be asked about, taken off them as the mean of `centres` is taken off those. pictures [P, D]: their spread is the unit of each
+    number; the groups, of `lengths`, weigh alike.
     """
 
     def __init__(self, centres: Tensor, shown: Tensor, *, usual: Tensor, pictures: Tensor, lengths: list[int], concepts: int) -> None:

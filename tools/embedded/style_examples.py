@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .concepts import Concept, keyed_rows
+from .concepts import UNNAMED, Concept, keyed_rows
 from .style_teacher import StyleTable
 
 SIDE = 256
@@ -38,8 +38,9 @@ def example_files(data: Path) -> dict[tuple[str, str], str]:
 
 
 def exemplified(data: Path, concepts: Sequence[Concept]) -> dict[int, str]:
-    """From the number of a concept that has an example to its file."""
+    """From the number of a concept that has a name and an example to its file."""
     table, files = StyleTable(data), example_files(data)
-    by_key = {key: (table.rows[number]["kind"], table.rows[number]["name"]) for key, number in keyed_rows(table).items()}
+    rows = {key: table.rows[number] for key, number in keyed_rows(table).items()}
+    by_key = {key: (row["kind"], row["name"]) for key, row in rows.items() if row["name"] not in UNNAMED}
     asked = {number: by_key.get(concept.key) for number, concept in enumerate(concepts)}
     return {number: files[row] for number, row in asked.items() if row in files}

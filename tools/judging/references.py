@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from embedded.precision import quickly
+from embedded.precision import quick_dtype, quickly
 from embedded.style_examples import style_examples
 from embedded.style_teacher import StyleTable, StyleTeacher
 from rich.progress import track
@@ -18,8 +18,9 @@ from .features import Features
 from .pictures import Picture
 from .style_space import StyleSpace, style_features
 
+CPU = torch.device("cpu")
 FORM = "means, deviations, Gram roots of three stages; 1"
-"""Changes when the features do, so that no old cache is read."""
+"""Changes when the features do, so that no old cache is read; nor is one that was made in another precision."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class TeacherPictures:
     """The style teacher on the held-out photos."""
 
     def __init__(self, *, data: Path, weights: Path, photos: Picture) -> None:
-        self._teacher = StyleTeacher(weights / "style_teacher" / "transformer.safetensors", device=torch.device("cpu"))
+        self._teacher = StyleTeacher(weights / "style_teacher" / "transformer.safetensors", device=CPU)
         self._table = StyleTable(data)
         self._photos = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255
 
     def __call__(self, style: NamedStyle) -> Picture:
         """Every photo in `style`, uint8 [P, 256, 256, 3]."""
         vector = torch.from_numpy(self._table.vectors[style.row])[None].expand(len(self._photos), -1)
-        with torch.inference_mode(), quickly(self._photos.device):
+        with torch.inference_mode(), quickly(CPU):
             made = self._teacher(self._photos, vector).float()
         return np.asarray((made * 255).permute(0, 2, 3, 1).round().byte().contiguous().numpy())
 
@@ -58,7 +59,7 @@ def references(
 ) -> References:
     """Measure, or read what an earlier run with the same styles and photos measured from the folder `cache`."""
     digest = hashlib.sha256(photos.tobytes())
-    digest.update("\n".join([FORM, *(style.key for style in styles)]).encode())
+    digest.update("\n".join([FORM, str(quick_dtype(CPU)), *(style.key for style in styles)]).encode())
     path = cache / f"references_{digest.hexdigest()[:12]}.npz"
     if not path.exists():
         examples, lengths = style_features(network, style_examples(data, [style.example or "" for style in styles]))

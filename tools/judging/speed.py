@@ -21,7 +21,7 @@ def measured(model: Path, *, accelerate: str, side: int, threads: int) -> tuple[
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "bench.json"
         command = [sys.executable, str(ROOT / "tools" / "bench.py"), "image", "--model", str(model.resolve()), "--size", f"{side}x{side}"]
-        command += ["--steps", "1,2,4", "--device", "cpu", "--dtype", "bfloat16", "--accelerate", accelerate, "--threads", str(threads)]
+        command += ["--steps", "1,2,4", "--device", "cpu", "--dtype", "auto", "--accelerate", accelerate, "--threads", str(threads)]
         command += ["--frames", str(FRAMES), "--no-peer", "--json", str(figures)]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
@@ -44,4 +44,4 @@ def speeds(model: Path, *, threads: int) -> Figures:
                 fps, p50 = float(str(row["fps"])), float(str(row["latency_p50"]))
                 rows.append([accelerate, side, str(row["steps"]), f"{fps:.1f}", f"{p50:.1f}", str(row["case"])])
     heads = ("accelerate", "pixels", "steps", "fps", "latency p50 ms", "case")
-    return Figures(f"Speed of the stream, bfloat16, {threads} CPU threads", heads, rows, notes)
+    return Figures(f"Speed of the stream, {threads} CPU threads", heads, rows, notes)
