@@ -1,6 +1,5 @@
 """The example pictures that say what a named style looks like."""
 
-import io
 import json
 import tarfile
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ def style_examples(data: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
             opened = archive.extractfile(member) if member.name in wanted else None
             if opened is None:
                 continue
-            encoded = np.frombuffer(io.BytesIO(opened.read()).getbuffer(), dtype=np.uint8)
+            encoded = np.frombuffer(opened.read(), dtype=np.uint8)
             picture = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             pictures[member.name] = np.asarray(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return np.stack([pictures[name] for name in files])
